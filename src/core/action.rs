@@ -1,0 +1,106 @@
+//! The verbs on a host, and what came back.
+//!
+//! [`Action`] is what `decide` asks for; [`Seen`] is what the last one told.
+//! Every verb may be repeated with the same effect, and may arrive late.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+use super::record::{DirectSeen, HostRecord, Identity, ProcessIds};
+
+/// The attempt's place on the host. Its token is random, so that two operators
+/// preparing the same attempt never meet in one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// The object's UID.
+    pub uid: String,
+    pub run: i32,
+    /// The attempt's number; for a verify: the attempt it stands before or after.
+    pub attempt: i32,
+    pub kind: Kind,
+    /// 32 lower-case hex digits.
+    pub token: String,
+}
+
+/// What an entry runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// The command itself.
+    Command,
+    /// The read-only check of a Verifiable command.
+    Verify,
+}
+
+/// Why the process tree is ended. Written on the host before the first signal; first one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopReason {
+    Cancelled,
+    ExecutionTimeout,
+    IdleTimeout,
+    Deleted,
+    /// What is left of an attempt whose record is lost is ended before another may start.
+    Fenced,
+}
+
+/// What a launch is conditional on. The host refuses it (nothing starts) if one differs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Expect {
+    pub boot: String,
+    pub store: String,
+    /// Host uptime in milliseconds after which this launch is stale.
+    pub latest_uptime_ms: u64,
+}
+
+/// One verb on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Reads the host's identity and creates the entry; starts nothing and may run unsaved.
+    Prepare { entry: Entry },
+    /// Starts the command, at most once per entry.
+    Launch { entry: Entry, expect: Expect },
+    /// Reads the record; changes nothing.
+    Probe { entry: Entry },
+    /// Marks the reason, sends TERM to the whole tree, and reports who is left. On a lost
+    /// entry the host is searched by process ids and marker instead.
+    Terminate { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },
+    /// The same with KILL, rescanning until two scans are empty.
+    Kill { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },
+    /// Takes the claim itself, so that no launch of this entry can ever win.
+    Revoke { entry: Entry, boot: String, store: String },
+    /// Removes the files of every entry of the object and leaves tombstones. Ends no process.
+    Sweep { uid: String },
+}
+
+impl Action {
+    /// The verb's name, for logs and metrics.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "Prepare",
+            Self::Launch { .. } => "Launch",
+            Self::Probe { .. } => "Probe",
+            Self::Terminate { .. } => "Terminate",
+            Self::Kill { .. } => "Kill",
+            Self::Revoke { .. } => "Revoke",
+            Self::Sweep { .. } => "Sweep",
+        }
+    }
+}
+
+/// What the last action told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Seen {
+    /// No action was performed since the last decision.
+    Nothing,
+    /// The host could not be asked. Says nothing about the command.
+    Unreachable(Fault),
+    /// Answer to Prepare.
+    Prepared { entry: Entry, identity: Identity },
+    /// Answer to Launch: the host turned it away and nothing started by it (HostChanged).
+    Refused { entry: Entry, message: String },
+    /// Answer to Launch, Probe, Terminate, Kill and Revoke of a recorded attempt.
+    Host { entry: Entry, record: HostRecord },
+    /// Answer to Launch, Probe, Terminate and Kill of a Direct attempt.
+    Direct { entry: Entry, seen: DirectSeen },
+    /// Answer to Sweep.
+    Swept { uid: String },
+}

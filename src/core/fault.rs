@@ -1,0 +1,147 @@
+//! Why the transport could not deliver an action, and of what kind that is.
+//!
+//! A fault says nothing about a command: it can never become its failure. The
+//! kind is part of the type, because what follows depends on it alone.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an action could not be delivered, or its answer not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fault {
+    pub cause: Cause,
+    /// What was being done and what came, for people. Never a secret.
+    pub message: String,
+}
+
+/// The three kinds of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// May pass by itself: back off with jitter, go on until the queue limit.
+    Transient(Transient),
+    /// Stays until somebody mends the host object, its Secret or the host.
+    Standing(Standing),
+    /// A bug or a limit of ours or of a library: count, log, reconnect.
+    Ours(Ours),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Transient {
+    NameResolutionFailed,
+    ConnectionRefused,
+    /// No route, network down, connection reset before the banner.
+    HostUnreachable,
+    ConnectTimeout,
+    HandshakeTimeout,
+    AuthenticationTimeout,
+    /// The server turned us away for now (MaxStartups, penalties).
+    Throttled,
+    /// An established connection ended, or keepalive gave up on it.
+    ConnectionLost,
+    /// No channel could be opened (MaxSessions).
+    ChannelRefused,
+    /// The far shell did not answer within the reply limit.
+    ReplyTimeout,
+    /// Another machine answers at this address than the attempt was launched on.
+    WrongHost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Standing {
+    HostKeyUnknown,
+    HostKeyMismatch,
+    HostKeyRevoked,
+    AuthenticationRejected,
+    CredentialsInvalid,
+    NoCommonAlgorithm,
+    /// No usable shell, state directory or tool on the host.
+    HostUnusable,
+    /// The account runs a fixed command instead of ours.
+    ForcedCommand,
+    /// sudo does not allow what `runAs` needs.
+    RunAsRestricted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ours {
+    /// The far side answered something the protocol does not allow.
+    ProtocolError,
+    /// The SSH library gave up although the link was fine.
+    LibraryLimit,
+}
+
+impl Fault {
+    /// A fault of the given cause with a message for people.
+    pub fn new(cause: impl Into<Cause>, message: impl Into<String>) -> Self {
+        Self { cause: cause.into(), message: message.into() }
+    }
+
+    /// The reason shown in status: one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self.cause {
+            Cause::Transient(t) => t.reason(),
+            Cause::Standing(s) => s.reason(),
+            Cause::Ours(o) => o.reason(),
+        }
+    }
+}
+
+impl Transient {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NameResolutionFailed => "NameResolutionFailed",
+            Self::ConnectionRefused => "ConnectionRefused",
+            Self::HostUnreachable => "HostUnreachable",
+            Self::ConnectTimeout => "ConnectTimeout",
+            Self::HandshakeTimeout => "HandshakeTimeout",
+            Self::AuthenticationTimeout => "AuthenticationTimeout",
+            Self::Throttled => "Throttled",
+            Self::ConnectionLost => "ConnectionLost",
+            Self::ChannelRefused => "ChannelRefused",
+            Self::ReplyTimeout => "ReplyTimeout",
+            Self::WrongHost => "WrongHost",
+        }
+    }
+}
+
+impl Standing {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::HostKeyUnknown => "HostKeyUnknown",
+            Self::HostKeyMismatch => "HostKeyMismatch",
+            Self::HostKeyRevoked => "HostKeyRevoked",
+            Self::AuthenticationRejected => "AuthenticationRejected",
+            Self::CredentialsInvalid => "CredentialsInvalid",
+            Self::NoCommonAlgorithm => "NoCommonAlgorithm",
+            Self::HostUnusable => "HostUnusable",
+            Self::ForcedCommand => "ForcedCommand",
+            Self::RunAsRestricted => "RunAsRestricted",
+        }
+    }
+}
+
+impl Ours {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ProtocolError => "ProtocolError",
+            Self::LibraryLimit => "LibraryLimit",
+        }
+    }
+}
+
+impl From<Transient> for Cause {
+    fn from(t: Transient) -> Self {
+        Self::Transient(t)
+    }
+}
+
+impl From<Standing> for Cause {
+    fn from(s: Standing) -> Self {
+        Self::Standing(s)
+    }
+}
+
+impl From<Ours> for Cause {
+    fn from(o: Ours) -> Self {
+        Self::Ours(o)
+    }
+}

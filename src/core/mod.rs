@@ -1,0 +1,14 @@
+//! The pure middle: what is wanted, what is known, what to do next.
+//!
+//! Nothing in here performs I/O, reads a clock or rolls dice: time and
+//! randomness are arguments. It imports std, serde, schemars and jiff's types
+//! and nothing else; the lint level below and `tests/architecture.rs` hold it
+//! to that.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod action;
+pub mod connection;
+pub mod fault;
+pub mod plan;
+pub mod record;

@@ -1,0 +1,209 @@
+//! What a host's record says.
+//!
+//! These types are the meaning of the shim's report lines; the lines themselves
+//! are read in [`parse_exit`] and in `shim`. An [`ExitRecord`] has no public
+//! constructor: a `Failed` that rests on one cannot be made from a transport fault.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::StopReason;
+
+/// Who the host is, as read by Prepare.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// Machine id, or what stands for it.
+    pub machine: String,
+    /// Boot id + pid namespace + start time of pid 1. Empty when the host cannot tell.
+    pub boot: String,
+    /// Id of the record store, made when the store was.
+    pub store: String,
+    /// Milliseconds since boot, without suspend.
+    pub uptime_ms: u64,
+    /// True when start times can be had: losses can be told from silence.
+    pub can_tell: bool,
+}
+
+/// A process, safe against pid reuse within one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: u32,
+    /// Start time in clock ticks since boot (field 22 of /proc/PID/stat); 0 when unknown.
+    pub start: u64,
+}
+
+/// The processes of a claimed entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessIds {
+    pub supervisor: ProcessId,
+    pub command: ProcessId,
+}
+
+/// Whether a process with the recorded pid and start time exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Life {
+    Alive,
+    Gone,
+    /// The host offers no start times.
+    CannotTell,
+}
+
+/// How a command ended. Only [`parse_exit`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExitRecord {
+    code: i32,
+    signal: Option<String>,
+    start: StartFailure,
+}
+
+/// Why the program itself never ran although the entry was claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// It ran.
+    None,
+    /// No such program, or no such working directory.
+    CommandNotFound,
+    /// It may not be executed, or the working directory not be entered.
+    PermissionDenied,
+}
+
+impl ExitRecord {
+    /// Exit code; 128+n where the shell can only say so.
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+
+    /// Signal name without SIG, when it ended by one.
+    pub fn signal(&self) -> Option<&str> {
+        self.signal.as_deref()
+    }
+
+    /// Whether the program could be started at all.
+    pub fn start_failure(&self) -> StartFailure {
+        self.start
+    }
+}
+
+/// A process that was found and could not be, or was not to be, ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Survivor {
+    pub pid: u32,
+    pub uid: u32,
+    /// Its command name (not its arguments: they may hold secrets).
+    pub command: String,
+}
+
+/// What the host answered about one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostRecord {
+    pub boot: String,
+    pub store: String,
+    pub uptime_ms: u64,
+    pub entry: EntrySeen,
+    pub tree: Tree,
+    pub output: OutputSeen,
+}
+
+/// The state of the entry itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EntrySeen {
+    /// No entry with this token. Proves nothing.
+    Wiped,
+    /// Prepared and not claimed yet. Proves nothing about a launch still under way.
+    Unclaimed,
+    /// The claim was taken by Revoke: it never started and never will.
+    Revoked,
+    /// The claim was taken by a process that was about to become the command.
+    Claimed(Claimed),
+}
+
+/// A claimed entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Claimed {
+    pub processes: ProcessIds,
+    pub supervisor: Life,
+    pub command: Life,
+    /// Present once the end is on record.
+    pub exit: Option<ExitRecord>,
+    /// The stop mark: why we (or the host's own deadline) ended it.
+    pub stop: Option<StopReason>,
+    /// Host uptime at the claim, milliseconds.
+    pub claimed_uptime_ms: u64,
+}
+
+/// What was looked for and found of the attempt's process tree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Tree {
+    /// This verb did not look.
+    Unsearched,
+    /// Two scans in a row found nothing.
+    Empty,
+    /// These are alive. After an exit record: left running on purpose.
+    Alive(Vec<Survivor>),
+    /// The host offers no way to look.
+    CannotTell,
+}
+
+/// How much output there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OutputSeen {
+    pub stdout: StreamSeen,
+    pub stderr: StreamSeen,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StreamSeen {
+    /// Bytes that can be read.
+    pub bytes: u64,
+    /// More was written than the limit lets be kept.
+    pub truncated: bool,
+    /// The end was reached: nothing will be added.
+    pub ended: bool,
+}
+
+/// What is known of a Direct attempt by the operator that holds its channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DirectSeen {
+    /// The channel or the exec was refused: it never started.
+    NeverStarted { message: String },
+    /// The channel is open.
+    Running,
+    /// The server reported the end (RFC 4254, 6.10).
+    Exited(ExitRecord),
+    /// The channel or connection ended without a status, or a former operator held it.
+    Lost,
+}
+
+/// Reads the exit record's fixed-length line; anything else is "not yet".
+///
+/// The shape is `TOKEN CODE SIGNAL START TOKEN CODE .` where SIGNAL is `-` or a name
+/// and START one of `ran`, `notfound`, `denied`; padding is spaces.
+pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
+    let mut words = text.split_ascii_whitespace();
+    let (head, code, signal, start) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let (tail, again, end) = (words.next()?, words.next()?, words.next()?);
+    let whole =
+        head == token && tail == token && code == again && end == "." && words.next().is_none();
+    if !whole {
+        return None;
+    }
+    let start = match start {
+        "ran" => StartFailure::None,
+        "notfound" => StartFailure::CommandNotFound,
+        "denied" => StartFailure::PermissionDenied,
+        _ => return None,
+    };
+    let signal = (signal != "-").then(|| signal.to_owned());
+    Some(ExitRecord { code: code.parse().ok()?, signal, start })
+}
+
+/// The exit as an SSH server reported it (RFC 4254, 6.10): a status or a signal.
+pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
+    match status {
+        Ok(code) => ExitRecord {
+            code: i32::try_from(code).unwrap_or(i32::MAX),
+            signal: None,
+            start: StartFailure::None,
+        },
+        Err(signal) => ExitRecord { code: 128, signal: Some(signal), start: StartFailure::None },
+    }
+}

@@ -1,0 +1,133 @@
+//! Effects towards machines: a channel to run one constant line on, and the
+//! verbs built on it. Not here: what to do (`core`), and where results are kept.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use crate::core::action::{Action, Entry, Seen};
+use crate::core::fault::Fault;
+use crate::core::plan::Plan;
+use crate::journal::Saved;
+
+/// A way to a machine: SSH, or `/bin/sh` on this one.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Runs `line` on a fresh channel through the account's login shell. The line is one of
+    /// our constants: one line, shell-neutral, no data in it.
+    ///
+    /// # Errors
+    /// The fault of the stage that failed: dial, handshake, authentication, channel, exec.
+    async fn open(&self, line: &str) -> Result<ExecChannel, Fault>;
+}
+
+/// One running exec. Dropping it closes the channel (and says nothing about the process).
+#[derive(Debug)]
+pub struct ExecChannel {
+    /// Bounded; a full queue means the far side does not read.
+    pub input: mpsc::Sender<Input>,
+    /// Bounded; must be drained by the reader. Ends after `Closed` or `Lost`.
+    pub events: mpsc::Receiver<Event>,
+}
+
+/// What is sent on a channel.
+#[derive(Debug)]
+pub enum Input {
+    Bytes(Zeroizing<Vec<u8>>),
+    Eof,
+    /// A signal name of RFC 4254, 6.9, without SIG.
+    Signal(&'static str),
+    Close,
+}
+
+/// What arrives on a channel.
+#[derive(Debug)]
+pub enum Event {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    ExitStatus(u32),
+    /// Signal name without SIG.
+    ExitSignal(String),
+    /// The server closed the channel in order.
+    Closed,
+    /// The connection ended under it; nobody knows what became of the process.
+    Lost(Fault),
+}
+
+/// Which of the two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub stream: Stream,
+    /// Offset of the first byte in its stream.
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Values fetched for one launch and forgotten after it.
+#[derive(Debug, Default)]
+pub struct Material {
+    pub env: Vec<(String, Zeroizing<Vec<u8>>)>,
+    pub stdin: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Where Secrets and ConfigMaps of one namespace are looked up, by name, at the moment of use.
+#[async_trait]
+pub trait Lookup: Send + Sync {
+    /// The Secret's keys and values.
+    ///
+    /// # Errors
+    /// [`LookupError`]; a source that is down is not the same as a missing object.
+    async fn secret(&self, name: &str) -> Result<SecretValues, LookupError>;
+
+    /// One key of a ConfigMap.
+    ///
+    /// # Errors
+    /// As for [`Lookup::secret`].
+    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError>;
+}
+
+/// A Secret's content, wiped when dropped.
+pub type SecretValues = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// Why something referred to could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    #[error("secret {0:?} does not exist")]
+    SecretNotFound(String),
+    #[error("secret {0:?} has no key {1:?}")]
+    SecretKeyNotFound(String, String),
+    #[error("config map {0:?} or its key {1:?} does not exist")]
+    ConfigMapNotFound(String, String),
+    /// The API server could not be asked; says nothing about the object.
+    #[error("the source of secrets could not be asked: {0}")]
+    Unavailable(String),
+}
+
+/// The verbs on one machine, for one object's plan.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Performs a saved action and tells what was seen. `material` is given for a Launch only.
+    /// Never blocks longer than the reply limit; a fault is a `Seen::Unreachable`.
+    async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
+
+    /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.
+    ///
+    /// # Errors
+    /// The transport's fault; a wiped entry reads as empty.
+    async fn read(
+        &self,
+        entry: &Entry,
+        stream: Stream,
+        offset: u64,
+        max: u32,
+    ) -> Result<Chunk, Fault>;
+}
