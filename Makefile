@@ -1,0 +1,57 @@
+# Remote Command. `make` shows what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Run every example against a real control plane and sshd, and compare
+	@cargo run --quiet --release --example playground -- demo
+
+.PHONY: up
+up: build ## Start a playground and leave it running
+	@cargo run --quiet --release --example playground -- up
+
+.PHONY: down
+down: ## Stop the playground and remove everything it made
+	@cargo run --quiet --release --example playground -- down
+
+.PHONY: operator-restart
+operator-restart: build ## Kill the playground's operator with SIGKILL and start it again
+	@cargo run --quiet --release --example playground -- operator-restart
+
+.PHONY: build
+build: tools ## Build the operator and the playground in release mode
+	@cargo build --release --bin remote-command --example playground
+
+.PHONY: test
+test: tools format-check lint ## Formatting, lints, generated files and every test
+	@cargo test --no-fail-fast
+
+.PHONY: lint
+lint: ## Clippy with the house lints; dependencies against deny.toml
+	@cargo clippy --all-targets -- -D warnings
+
+.PHONY: format
+format: ## Format the code
+	@cargo fmt
+
+.PHONY: format-check
+format-check: ## Fail when the code is not formatted
+	@cargo fmt --check
+
+.PHONY: generate
+generate: ## Write crds/ from the types
+	@cargo run --quiet --bin remote-command -- crds --output-dir crds
+
+.PHONY: tools
+tools: ## Get what is missing: control plane programs, sshd, shells
+	@playground/programs/packages
+	@playground/programs/get >/dev/null
+
+.PHONY: clean
+clean: down ## Stop the playground and remove build output
+	@cargo clean
