@@ -8,7 +8,9 @@
 //! See `ARCHITECTURE.md` for the picture, the words and the code map.
 
 pub mod api;
+pub mod cli;
 pub mod core;
 pub mod host;
 pub mod journal;
+pub mod run;
 pub mod shim;

@@ -1,1 +1,35 @@
-fn main() {}
+//! The command line's way in: parse, start logging, dispatch, exit.
+
+use std::process;
+
+use clap::Parser;
+use remote_command::cli::{self, Cli, Command, ExitCode};
+use tokio::runtime;
+
+fn main() -> process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return cli::answer(&answer).into(),
+    };
+    cli::start_logging(&cli.log, cli.command.log_directives());
+    match dispatch(cli) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("remote-command: {error:#}");
+            ExitCode::Trouble.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    match cli.command {
+        Command::Completion { shell } => cli::complete(shell, &mut std::io::stdout()),
+        Command::Crds { .. } | Command::Operator(_) | Command::Run(_) => {
+            runtime.block_on(async {
+                anyhow::bail!("this subcommand is still being connected");
+            })?
+        }
+    }
+    Ok(ExitCode::Own(0))
+}

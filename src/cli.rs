@@ -1,0 +1,211 @@
+//! The command line: what can be typed, and what an exit code means.
+//!
+//! Only words and their meaning; what the subcommands do lives in `operator` and `run`.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use tracing_subscriber::EnvFilter;
+
+use crate::run::exit::EXIT_CODES_HELP;
+
+pub use crate::run::exit::ExitCode;
+
+/// Crate version and the API version it speaks.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (API remotecommand.dev/v1alpha1)");
+
+/// Runs commands on other machines over SSH and tells the truth about what happened.
+#[derive(Debug, Parser)]
+#[command(name = "remote-command", version = VERSION, max_term_width = 100, after_help = TOP_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const TOP_HELP: &str = "\
+Installed as kubectl-remote_command, the same program is `kubectl remote-command`.
+
+Examples:
+  remote-command run -f host.yaml -f restart.yaml     Run without a cluster
+  remote-command crds | kubectl apply -f -            Install the two resource types
+  remote-command operator                             Run the operator";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: carry out RemoteCommand objects of a cluster
+    #[command(after_help = OPERATOR_HELP)]
+    Operator(OperatorArgs),
+    /// Run the RemoteCommands of files, without a cluster
+    #[command(after_help = run_help())]
+    Run(RunArgs),
+    /// Print the custom resource definitions as YAML
+    #[command(after_help = "Examples:\n  remote-command crds | kubectl apply --server-side -f -")]
+    Crds {
+        /// Write one file per definition into this directory instead
+        #[arg(long, value_name = "DIRECTORY")]
+        output_dir: Option<PathBuf>,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETION_HELP)]
+    Completion {
+        /// The shell that is to read the script
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// What is logged unless asked for otherwise: `run` tells its progress by other means.
+    pub fn log_directives(&self) -> &'static str {
+        match self {
+            Self::Operator(_) => "info,kube=warn,russh=warn",
+            Self::Run(_) | Self::Crds { .. } | Self::Completion { .. } => "error",
+        }
+    }
+}
+
+const OPERATOR_HELP: &str = "\
+Every line of output of a command is one JSON object on stdout, with kind \"output\". The
+operator's own log goes to stderr.
+
+Examples:
+  remote-command operator                             In a pod, or with KUBECONFIG
+  remote-command operator --namespace team-a          Only this namespace
+  remote-command --log-format json operator";
+
+const COMPLETION_HELP: &str = "\
+Examples:
+  source <(remote-command completion bash)
+  remote-command completion zsh > ~/.zfunc/_remote-command
+  remote-command completion fish > ~/.config/fish/completions/remote-command.fish";
+
+/// How the program speaks about itself, on stderr.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// What to log on stderr, as directives of the `tracing` library
+    #[arg(long, env = "REMOTE_COMMAND_LOG", value_name = "DIRECTIVES", global = true)]
+    pub log: Option<String>,
+    /// Shape of the log on stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// Shape of the program's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line per event
+    Text,
+    /// One JSON object per event
+    Json,
+}
+
+/// Options of `operator`.
+#[derive(Clone, Debug, Args)]
+pub struct OperatorArgs {
+    /// Carry out the objects of this namespace only; may be repeated [default: all namespaces]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Where it is noted how far each command's output has been logged, so that the log goes on
+    /// from there after a restart
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/remote-command")]
+    pub state_directory: PathBuf,
+    /// Address of /metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// File with YAML documents: RemoteCommand, RemoteHost, Secret, ConfigMap; `-` is stdin
+    #[arg(short, long = "filename", value_name = "FILE", required = true, num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    /// Where it is noted what each command has done, so that running it again re-attaches
+    /// [default: $XDG_STATE_HOME/remote-command/run or ~/.local/state/remote-command/run]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
+    /// Ask for a new run of commands that have already been run, or were changed since
+    #[arg(long)]
+    pub new_run: bool,
+    /// Run this many commands of the files at once, in file order
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub parallel: u16,
+    /// Run on this machine instead of over SSH, whatever host the commands name
+    #[arg(long)]
+    pub local: bool,
+    /// On Ctrl-C or SIGTERM, leave the command running at once and cancel at the second signal
+    #[arg(long)]
+    pub detach_on_interrupt: bool,
+    /// Say nothing on stderr but errors and the command's own output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write a report of all results, as JSON, to this file when done
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// What stdout is for: the commands' output, or one JSON report at the end
+    #[arg(short, long, value_enum, default_value_t = RunOutput::Live)]
+    pub output: RunOutput,
+}
+
+/// What `run` prints on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunOutput {
+    /// The commands' stdout, byte for byte, as it comes
+    Live,
+    /// A JSON report when all are done; the output is in it as tails
+    Json,
+}
+
+fn run_help() -> String {
+    format!(
+        "\
+The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
+stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
+second interrupt leaves it running. Whatever happens to this program, running it again goes on
+where it stopped and does not start the command twice. A command that has ended is not started
+again without --new-run.
+
+{EXIT_CODES_HELP}
+
+Examples:
+  remote-command run -f host.yaml restart.yaml
+  remote-command run --new-run -q -f backup.yaml > backup.tar
+  generate | remote-command run -f - --report result.json
+  remote-command run --local -f try-it-here.yaml"
+    )
+}
+
+/// Prints what clap has to say (help, version or a mistake) and tells the exit code for it.
+pub fn answer(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a terminal that is gone.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::BadInput } else { ExitCode::Own(0) }
+}
+
+/// Writes the completion script of `shell`.
+pub fn complete(shell: Shell, out: &mut dyn Write) {
+    clap_complete::generate(shell, &mut Cli::command(), called_as(), &mut &mut *out);
+}
+
+/// The name the shell knows us by; kubectl finds its plugins as `kubectl-NAME`.
+fn called_as() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    let stem = Path::new(&name).file_name().and_then(OsStr::to_str);
+    stem.unwrap_or("remote-command").to_owned()
+}
+
+/// Sends the program's own log to stderr.
+pub fn start_logging(args: &LogArgs, default: &str) {
+    let filter = EnvFilter::new(args.log.as_deref().unwrap_or(default));
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,65 @@
+//! What the exit code of `remote-command run` means.
+
+use std::process;
+
+/// The end of the program, as a number. Shells use up to 128 + 64 for signals, ssh uses 255,
+/// and sysexits.h 64 to 78; the ones in here collide with none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCode {
+    /// The command's own exit code; there is a record of it. 128 + n for signal n.
+    Own(u8),
+    /// Nobody knows how the command ended, or whether it did.
+    Unknown,
+    /// The command never started, and will not.
+    NotStarted,
+    /// It was stopped by `timeouts.execution` or `timeouts.idle`.
+    TimedOut,
+    /// It was stopped because somebody asked for it.
+    Cancelled,
+    /// The command line or a document cannot be understood or carried out.
+    BadInput,
+    /// It was left running; running again re-attaches.
+    StillRunning,
+    /// Another `run` of the same command is at work.
+    Busy,
+    /// This program could not do its own part, for example write its state.
+    Trouble,
+}
+
+/// The table shown by `run --help`.
+pub const EXIT_CODES_HELP: &str = "\
+Exit codes:
+  0-192  the command's own; there is a record of it on the host (128 + n for signal n)
+  221    Unknown: nobody knows how it ended
+  222    it never started, and will not
+  223    it was stopped at a time limit
+  224    it was cancelled
+  225    the command line or a document is wrong
+  226    it was left running; running this again re-attaches
+  227    another `run` of the same command is at work
+  228    this program could not do its own part (state directory, report)
+With several commands: that of the first one in file order that did not succeed. A command may
+itself end with any of these numbers; the last line on stderr and --report tell them apart.";
+
+impl ExitCode {
+    /// The number the process ends with.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Own(code) => code,
+            Self::Unknown => 221,
+            Self::NotStarted => 222,
+            Self::TimedOut => 223,
+            Self::Cancelled => 224,
+            Self::BadInput => 225,
+            Self::StillRunning => 226,
+            Self::Busy => 227,
+            Self::Trouble => 228,
+        }
+    }
+}
+
+impl From<ExitCode> for process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code.number())
+    }
+}

@@ -1,0 +1,5 @@
+//! `remote-command run`: the same step as the operator's, without a cluster.
+//!
+//! Documents of files take the place of objects, and a file per command that of its status.
+
+pub mod exit;
