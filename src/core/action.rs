@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// What an entry runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// The command itself.
     Command,
@@ -55,13 +55,19 @@ pub struct Expect {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Reads the host's identity and creates the entry; starts nothing and may run unsaved.
+    /// For a Direct command it only makes sure that the connection stands (no exec), and
+    /// answers with an identity of empty strings that cannot tell.
     Prepare { entry: Entry },
-    /// Starts the command, at most once per entry.
+    /// Starts the command, at most once per entry. It is sent once only, with the save of its
+    /// intent, so a refusal of it proves that nothing started.
     Launch { entry: Entry, expect: Expect },
-    /// Reads the record; changes nothing.
+    /// Reads the record; changes nothing. While a stop mark stands, and once an exit record
+    /// does, it also looks for what is left of the tree.
     Probe { entry: Entry },
     /// Marks the reason, sends TERM to the whole tree, and reports who is left. On a lost
-    /// entry the host is searched by process ids and marker instead.
+    /// entry the host is searched by process ids and marker instead. After an exit record
+    /// which no stop mark precedes it ends nothing; where the mark came first the stop goes
+    /// on, because the tree may outlive the command. An entry not claimed yet is left so.
     Terminate { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },
     /// The same with KILL, rescanning until two scans are empty.
     Kill { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },

@@ -9,6 +9,10 @@
 
 pub mod action;
 pub mod connection;
+pub mod decide;
 pub mod fault;
+pub mod outcome;
+pub mod phase;
 pub mod plan;
 pub mod record;
+pub mod stage;

@@ -137,6 +137,9 @@ pub struct Asked {
     pub hold: Option<Hold>,
     /// How the host is reached now, opaque text kept with the attempt it launches.
     pub connection: String,
+    /// Changes whenever the host object or something it refers to does (for example their
+    /// resource versions): a reason to look again at what was given up on for a while.
+    pub poke: String,
 }
 
 /// A person's word on an attempt whose end is unknown.

@@ -10,6 +10,7 @@ use super::action::StopReason;
 
 /// Who the host is, as read by Prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// Machine id, or what stands for it.
     pub machine: String,
@@ -49,10 +50,14 @@ pub enum Life {
 
 /// How a command ended. Only [`parse_exit`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ExitRecord {
     code: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
     start: StartFailure,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_uptime_ms: Option<u64>,
 }
 
 /// Why the program itself never ran although the entry was claimed.
@@ -75,6 +80,11 @@ impl ExitRecord {
     /// Signal name without SIG, when it ended by one.
     pub fn signal(&self) -> Option<&str> {
         self.signal.as_deref()
+    }
+
+    /// Host uptime at the end, milliseconds; `None` when the host did not say.
+    pub fn ended_uptime_ms(&self) -> Option<u64> {
+        self.ended_uptime_ms
     }
 
     /// Whether the program could be started at all.
@@ -193,7 +203,7 @@ pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
         _ => return None,
     };
     let signal = (signal != "-").then(|| signal.to_owned());
-    Some(ExitRecord { code: code.parse().ok()?, signal, start })
+    Some(ExitRecord { code: code.parse().ok()?, signal, start, ended_uptime_ms: None })
 }
 
 /// The exit as an SSH server reported it (RFC 4254, 6.10): a status or a signal.
@@ -203,7 +213,13 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
             code: i32::try_from(code).unwrap_or(i32::MAX),
             signal: None,
             start: StartFailure::None,
+            ended_uptime_ms: None,
         },
-        Err(signal) => ExitRecord { code: 128, signal: Some(signal), start: StartFailure::None },
+        Err(signal) => ExitRecord {
+            code: 128,
+            signal: Some(signal),
+            start: StartFailure::None,
+            ended_uptime_ms: None,
+        },
     }
 }

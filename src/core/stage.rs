@@ -1,0 +1,410 @@
+//! The stage: what is durably known about an object's runs.
+//!
+//! It is kept in `.status.stage` (or in a file), produced by `decide` alone and saved
+//! before the action that goes with it is performed. It holds what must survive a crash
+//! and nothing that merely ticks: a probe that finds the same thing changes nothing here.
+//!
+//! Operator times are [`Timestamp`]s. Host uptimes are milliseconds since the host's boot
+//! and are only ever compared with other uptimes of the same boot.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::action::{Action, Entry, StopReason};
+use super::fault::Cause;
+use super::outcome::{Fate, Loss, Outcome, PastAttempt};
+use super::plan::{Asked, HoldKind, Verdict};
+use super::record::{Identity, ProcessIds, Survivor};
+
+/// The version of the stage's shape that this program reads and writes.
+pub const VERSION: u32 = 1;
+
+/// How many ended attempts are kept.
+pub const HISTORY: usize = 10;
+
+/// What is durably known. A fresh object has [`Stage::default`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stage {
+    /// Always [`VERSION`]; any other is refused when read.
+    #[serde(deserialize_with = "known_version")]
+    pub version: u32,
+    /// Grows by one with every change.
+    pub revision: i64,
+    /// The run's number, from 1; 0 before the first.
+    pub run: i32,
+    /// The attempt's number within the run, from 1; 0 before the first launch.
+    pub attempt: i32,
+    /// Attempts of this run that may have started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub starts: u32,
+    /// Entries ever prepared and saved for this object; the serial in their tokens.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entries: u32,
+    /// The `rerunToken` last taken.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub observed_rerun_token: String,
+    /// The digest of the frozen fields this run is made from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub frozen_digest: String,
+    /// When the run was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_request_time: Option<Timestamp>,
+    /// The clock of `timeouts.queue`.
+    #[serde(default, skip_serializing_if = "Queue::is_unset")]
+    pub queue: Queue,
+    /// When `cancel` was first seen for this run. It is final for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Timestamp>,
+    /// What the next launch is for.
+    #[serde(default, skip_serializing_if = "Next::is_ordinary")]
+    pub next: Next,
+    /// Why the next launch waits; `None` when nothing is known to hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// The next launch is not before this (back-off).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// The entry launched last, command or verify. It is replaced only once it is fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Attempt>,
+    /// The end of the run, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The last ended attempts of the command, oldest first, at most [`HISTORY`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<PastAttempt>,
+    /// The person's word that was used last. The same word is never used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<UsedResolution>,
+    /// Set once deletion was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting: Option<Deleting>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            revision: 0,
+            run: 0,
+            attempt: 0,
+            starts: 0,
+            entries: 0,
+            observed_rerun_token: String::new(),
+            frozen_digest: String::new(),
+            run_request_time: None,
+            queue: Queue::default(),
+            cancelled: None,
+            next: Next::Ordinary,
+            waiting: None,
+            not_before: None,
+            current: None,
+            outcome: None,
+            attempts: Vec::new(),
+            resolution: None,
+            deleting: None,
+        }
+    }
+}
+
+impl Stage {
+    /// The connection an action goes over: an attempt is followed with the one it was
+    /// launched with, and only the next attempt's Prepare takes the host's current one.
+    pub fn connection_for<'a>(&'a self, action: &Action, asked: &'a Asked) -> &'a str {
+        match (action, &self.current) {
+            (Action::Prepare { .. }, _) | (_, None) => &asked.connection,
+            (
+                Action::Launch { .. }
+                | Action::Probe { .. }
+                | Action::Terminate { .. }
+                | Action::Kill { .. }
+                | Action::Revoke { .. }
+                | Action::Sweep { .. },
+                Some(current),
+            ) => &current.connection,
+        }
+    }
+
+    /// True when the run has ended in doubt although a stop was asked for: the stop is
+    /// carried out when the host answers.
+    pub fn stop_requested(&self) -> bool {
+        let unknown = self.outcome.as_ref().is_some_and(Outcome::is_unknown);
+        let stopping = self.current.as_ref().is_some_and(|c| match &c.place {
+            Place::Stopping(_) => true,
+            Place::Fencing { stop, .. } => stop.reason != StopReason::Fenced,
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Lost(_)
+            | Place::Ended(_) => false,
+        });
+        unknown && (stopping || self.cancelled.is_some())
+    }
+
+    /// True once deletion may remove the finalizer: the host is clean, or was given up on.
+    pub fn released(&self) -> bool {
+        self.deleting.as_ref().is_some_and(|d| d.swept || !d.abandoned.is_empty())
+    }
+}
+
+/// The clock of `timeouts.queue`: time since `since`, less the time suspended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// The run's request, or the end of the back-off before a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Milliseconds suspended since then, without the suspension under way.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub suspended_ms: u64,
+    /// The suspension under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_since: Option<Timestamp>,
+}
+
+impl Queue {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// When the queue limit is reached; `None` while suspended or before the run.
+    pub fn ends(&self, limit: Duration) -> Option<Timestamp> {
+        if self.suspended_since.is_some() {
+            return None;
+        }
+        let limit = limit.saturating_add(Duration::from_millis(self.suspended_ms));
+        self.since.map(|since| after(since, limit))
+    }
+}
+
+/// What the next launch is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Next {
+    /// The command; for Verifiable the check comes first where the rules ask for it.
+    #[default]
+    Ordinary,
+    /// The check has said that the effect is not in place: the command itself.
+    CheckedAbsent,
+    /// A person said Retry: the command itself, once the earlier attempt is fenced.
+    PersonsRetry,
+}
+
+impl Next {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_ordinary(&self) -> bool {
+        *self == Self::Ordinary
+    }
+}
+
+/// Why the next launch waits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Waiting {
+    pub on: WaitingOn,
+    /// For people.
+    pub message: String,
+    /// Since when it waits on this.
+    pub since: Timestamp,
+    /// Something missing has been missing for long enough to be reported as stalled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub overdue: bool,
+    /// `Asked::poke` when this was last found; another value is a reason to look again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub poke: String,
+}
+
+/// What the next launch waits on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WaitingOn {
+    /// The host could not be prepared.
+    Fault(Cause),
+    /// The host turned a launch away because it had changed since it was prepared.
+    HostChanged,
+    /// Something outside the host; its reason is one CamelCase word.
+    Hold(HoldKind, String),
+}
+
+/// One entry that was, or may have been, launched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attempt {
+    pub entry: Entry,
+    /// True for `execution: Direct`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub direct: bool,
+    /// The host as Prepare found it; its uptime is raised to the highest that was saved.
+    pub identity: Identity,
+    /// How the host was reached, opaque.
+    pub connection: String,
+    /// The limits as they were at the launch.
+    pub bounds: Bounds,
+    /// Known from the first sight of the claim on; kept for a host that forgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<ProcessIds>,
+    /// When the launch was saved.
+    pub launched: Timestamp,
+    /// When it was first seen started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// What the idle limit compares the next probes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Quiet>,
+    /// Set from the first unanswered contact until the next answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<Uncertain>,
+    pub place: Place,
+    /// Processes that outlived an ordinary end on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_running: Vec<Survivor>,
+}
+
+/// The limits an attempt was launched with, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bounds {
+    pub execution_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    pub termination_ms: u64,
+}
+
+/// How much output there was at some uptime.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quiet {
+    /// Both streams together.
+    pub bytes: u64,
+    pub uptime_ms: u64,
+}
+
+/// The host does not answer for this attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Uncertain {
+    /// The first contact that was not answered.
+    pub since: Timestamp,
+    /// What the last kind of fault was.
+    pub cause: Cause,
+    /// For people.
+    pub message: String,
+}
+
+/// Where an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
+pub enum Place {
+    /// The launch may be under way. No claim was seen.
+    Launching,
+    /// The claim was seen.
+    Running,
+    /// The command is gone, its supervisor is not, and the exit record is awaited.
+    Finishing { since: Timestamp },
+    /// Supervisor and command were gone without an exit record; the second read decides.
+    Vanished,
+    /// It is being ended.
+    Stopping(Stop),
+    /// What became of it is not known, and parts of it may be alive.
+    Lost(Loss),
+    /// As [`Place::Lost`]; the host is searched and what is found is ended.
+    Fencing { loss: Loss, stop: Stop },
+    /// Nothing of it can start any more or has to be ended.
+    Ended(Fate),
+}
+
+/// A stop under way. It is saved before the first signal is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stop {
+    pub reason: StopReason,
+    /// When it was decided.
+    pub asked: Timestamp,
+    /// When the host was first known to have sent TERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signalled: Option<Timestamp>,
+    /// When KILL was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<Timestamp>,
+    /// What KILL did not end; empty also while it was not tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survivors: Vec<Survivor>,
+    /// The host cannot show that the tree is gone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unverifiable: bool,
+}
+
+impl Stop {
+    /// A stop that was decided on and not carried out.
+    pub fn new(reason: StopReason, asked: Timestamp) -> Self {
+        Self {
+            reason,
+            asked,
+            signalled: None,
+            killed: None,
+            survivors: Vec::new(),
+            unverifiable: false,
+        }
+    }
+
+    /// True when KILL was answered and the tree was not shown to be gone.
+    pub fn failed(&self) -> bool {
+        self.unverifiable || !self.survivors.is_empty()
+    }
+}
+
+/// A resolution that was used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UsedResolution {
+    pub run: i32,
+    pub attempt: i32,
+    #[serde(rename = "as")]
+    pub verdict: Verdict,
+}
+
+/// How far deletion has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deleting {
+    pub since: Timestamp,
+    /// The host has nothing of it but tombstones, or never had anything.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub swept: bool,
+    /// Set when the clean-up limit ran out: what stays where, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<String>,
+}
+
+/// `time + by`, or the end of time.
+pub fn after(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let version = u32::deserialize(from)?;
+    if version == VERSION {
+        Ok(version)
+    } else {
+        Err(serde::de::Error::custom(format!(
+            "stage version {version} is not {VERSION}, which this program knows"
+        )))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero_u64(n: &u64) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(b: &bool) -> bool {
+    !*b
+}
