@@ -16,6 +16,7 @@ use support::processes;
 use support::sshd::{Kind, Options, Sshd};
 use support::{Result, block_until, programs, until};
 
+const VICTIM: &str = "REMOTE_COMMAND_HARNESS_VICTIM";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// OpenSSH's own client, so that the harness is tried without the operator's.
@@ -160,22 +161,25 @@ async fn the_control_plane_survives_its_api_server_and_knows_users() -> Result<(
     .await
 }
 
-/// Not a test of its own: the process that the next test kills.
-#[test]
-#[ignore = "started by the test of the keeper, in a process of its own"]
+/// In the process that is going to be killed.
 fn victim() -> Result<()> {
     let sshd = Sshd::start(Options::default())?;
     ssh(&sshd, sshd.port(), Kind::Ed25519)?.arg("setsid sleep 1000 >/dev/null 2>&1 &").output()?;
-    let listener = sshd.recipe().program()?.name();
-    println!("\nvictim {listener} {}", sshd.directory().display());
-    std::thread::sleep(Duration::from_secs(600));
-    Ok(())
+    println!("\nvictim {}", sshd.directory().display());
+    loop {
+        std::thread::park();
+    }
 }
 
 #[test]
 fn all_is_gone_after_the_process_that_started_it_was_killed() -> Result<()> {
+    if std::env::var_os(VICTIM).is_some() {
+        return victim();
+    }
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["--ignored", "--exact", "victim", "--nocapture"])
+        .args(["--exact", "all_is_gone_after_the_process_that_started_it_was_killed"])
+        .arg("--nocapture")
+        .env(VICTIM, "1")
         .stdout(Stdio::piped())
         .spawn()?;
     let output = BufReader::new(child.stdout.take().ok_or("no pipe")?);

@@ -24,11 +24,11 @@ pub struct User {
 }
 
 impl User {
-    /// Makes the user if one is wanted, with a home in `directory`, and gives it `state`.
-    pub fn of(login: &Login, directory: &Path, state: &Path) -> Result<User> {
+    /// Makes the user if one is wanted, and gives it these two directories.
+    pub fn of(login: &Login, home: &Path, state: &Path) -> Result<User> {
         match login {
             Login::Current => Ok(User { name: current()?, throw_away: false }),
-            Login::Shell(shell) => User::create(shell, directory, state),
+            Login::Shell(shell) => User::create(shell, home, state),
         }
     }
 
@@ -36,22 +36,20 @@ impl User {
         &self.name
     }
 
-    fn create(shell: &Path, directory: &Path, state: &Path) -> Result<User> {
+    fn create(shell: &Path, home: &Path, state: &Path) -> Result<User> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let base = shell.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("rc-test-{base}-{}-{number}", std::process::id());
         keeper::user(&name)?;
         let user = User { name, throw_away: true };
-        let home = directory.join("home");
-        fs::create_dir_all(&home)?;
         let mut command = Command::new(programs::debian("useradd", "passwd")?);
         // A locked password ("!") is refused without PAM; "*" is merely one nobody knows.
-        command.args(["--no-create-home", "--password", "*", "--home-dir"]).arg(&home);
+        command.args(["--no-create-home", "--password", "*", "--home-dir"]).arg(home);
         command.arg("--shell").arg(shell).arg(&user.name);
         patiently(&mut command)?;
         let (uid, gid) = ids(&user.name)?;
-        for owned in [home.as_path(), state] {
+        for owned in [home, state] {
             chown(owned, Some(uid), Some(gid))?;
         }
         Ok(user)

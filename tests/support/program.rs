@@ -2,7 +2,7 @@
 //! file names it). It is not for short commands that one waits for.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ impl Program {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child> {
-        let log = File::from(OpenOptions::new().create(true).append(true).open(&self.log)?);
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let pairs = self.env.iter().map(|(name, value)| (name, value));
         let spawned = command.envs(pairs).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(spawned.map_err(|e| format!("cannot start {}: {e}", self.path.display()))?)

@@ -84,6 +84,7 @@ impl Recipe {
         }
         OpenOptions::new().create(true).append(true).open(recipe.authorized_keys())?;
         fs::create_dir_all(recipe.state())?;
+        fs::create_dir_all(recipe.home())?;
         recipe.configure(options)?;
         Ok(recipe)
     }
@@ -95,6 +96,12 @@ impl Recipe {
     /// XDG_STATE_HOME of every session: records on the host go below it.
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    /// HOME of every session: the start-up files of whoever runs this stay out of it,
+    /// and nothing is written to a home that is not ours.
+    pub fn home(&self) -> PathBuf {
+        self.directory.join("home")
     }
 
     /// What every process that a session started carries in its environment.
@@ -206,7 +213,7 @@ impl Recipe {
             lines.push(format!("HostKey {}", key.display()));
         }
         // Only the first SetEnv counts, so all variables are in one.
-        let mut set = format!("SetEnv \"{}\"", self.mark());
+        let mut set = format!("SetEnv \"HOME={}\" \"{}\"", self.home().display(), self.mark());
         for (name, value) in &options.environment {
             set.push_str(&format!(" \"{name}={value}\""));
         }
@@ -250,7 +257,7 @@ impl Sshd {
         let place = Place::new("sshd")?;
         let recipe = Recipe::open(place.path(), options)?;
         keeper::marked(&recipe.mark())?;
-        let user = User::of(&options.login, place.path(), &recipe.state())?;
+        let user = User::of(&options.login, &recipe.home(), &recipe.state())?;
         let sshd = Sshd { listener: Mutex::new(None), recipe, user, place };
         sshd.go_on()?;
         Ok(sshd)
@@ -298,6 +305,11 @@ impl Sshd {
     /// XDG_STATE_HOME of every session: records on the host go below it.
     pub fn state(&self) -> PathBuf {
         self.recipe.state()
+    }
+
+    /// HOME of every session.
+    pub fn home(&self) -> PathBuf {
+        self.recipe.home()
     }
 
     pub fn private_key(&self, kind: Kind) -> Result<String> {
