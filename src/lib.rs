@@ -10,7 +10,9 @@
 pub mod api;
 pub mod cli;
 pub mod core;
+pub mod follow;
 pub mod host;
 pub mod journal;
+pub mod output;
 pub mod run;
 pub mod shim;

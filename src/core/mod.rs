@@ -16,3 +16,4 @@ pub mod phase;
 pub mod plan;
 pub mod record;
 pub mod stage;
+pub mod tail;

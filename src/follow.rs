@@ -1,0 +1,323 @@
+//! Follows the output of one attempt: from the host's record to where it is written, and to
+//! the tails shown in status.
+//!
+//! A hint, never a result: nothing here says how a command ends. Every read is by stream and
+//! offset, so a lost link, a slow reader or a restart costs time and no byte. Written output
+//! is not held here: a stream has at most one block under way, and reads on when it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::core::action::Entry;
+use crate::core::fault::Fault;
+use crate::core::record::{OutputSeen, StreamSeen};
+use crate::core::tail::Tail;
+use crate::host::{Chunk, Host, Stream};
+use crate::output::line::Lines;
+use crate::output::log::Head;
+use crate::output::mark::Marks;
+use crate::output::writer::{Block, Last, Place, Shape, Writer, Written};
+
+/// Bytes asked for in one read.
+const PIECE: u32 = 256 * 1024;
+
+/// Reads of one stream in one [`Follow::advance`].
+const READS: usize = 4;
+
+/// How long [`Follow::advance`] waits for a block to be written before it leaves it under way.
+const WRITE_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long writing rests after it failed.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a stream rests when the writer's queue is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where the output of an attempt goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Nowhere; only the tails are kept.
+    Nowhere,
+    /// One JSON line per line of output.
+    Log { writer: Writer, marks: Option<Marks>, head: Arc<Head> },
+    /// Byte for byte to stdout and stderr.
+    Plain { writer: Writer, marks: Option<Marks> },
+}
+
+/// The end of both streams, as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tails {
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Whether there is more to do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advanced {
+    /// Everything seen so far has been written (or handed to nobody).
+    CaughtUp,
+    /// There is more to read: advance again soon.
+    More,
+    /// The writer is slow or failing: advance again at leisure.
+    Waiting,
+}
+
+/// Follows both streams of one attempt.
+#[derive(Debug)]
+pub struct Follow {
+    entry: Entry,
+    streams: [Following; 2],
+}
+
+impl Follow {
+    /// Follows `entry` from where its output was last written.
+    pub fn new(entry: Entry, tail_bytes: usize, destination: &Destination) -> Self {
+        let streams = [Stream::Stdout, Stream::Stderr]
+            .map(|stream| Following::new(&entry, stream, tail_bytes, destination));
+        Self { entry, streams }
+    }
+
+    /// The attempt's entry on the host.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Reads what `seen` says is there and hands it on; at most 1 MiB of each stream.
+    ///
+    /// # Errors
+    /// The transport's fault. Nothing is lost by it: the next call reads again.
+    pub async fn advance(&mut self, host: &dyn Host, seen: &OutputSeen) -> Result<Advanced, Fault> {
+        let mut advanced = Advanced::CaughtUp;
+        for stream in &mut self.streams {
+            let seen = seen_of(seen, stream.stream);
+            advanced = advanced.and(stream.advance(&self.entry, host, seen).await?);
+        }
+        Ok(advanced)
+    }
+
+    /// Reads and writes all of `seen`, which is final, and then the ends of the streams; takes
+    /// little more than `limit`. True when every byte of it has been written.
+    ///
+    /// # Errors
+    /// As for [`Follow::advance`].
+    pub async fn finish(
+        &mut self,
+        host: &dyn Host,
+        seen: &OutputSeen,
+        limit: Duration,
+    ) -> Result<bool, Fault> {
+        let deadline = Instant::now() + limit;
+        let mut complete = true;
+        for stream in &mut self.streams {
+            let seen = seen_of(seen, stream.stream);
+            complete &= stream.finish(&self.entry, host, seen, deadline).await?;
+        }
+        Ok(complete)
+    }
+
+    /// The tails so far; `open` while more may come.
+    pub fn tails(&self, open: bool) -> Tails {
+        let [stdout, stderr] = &self.streams;
+        Tails { stdout: stdout.tail.text(open), stderr: stderr.tail.text(open) }
+    }
+}
+
+impl Advanced {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::More, _) | (_, Self::More) => Self::More,
+            (Self::Waiting, _) | (_, Self::Waiting) => Self::Waiting,
+            (Self::CaughtUp, Self::CaughtUp) => Self::CaughtUp,
+        }
+    }
+}
+
+fn seen_of(seen: &OutputSeen, stream: Stream) -> &StreamSeen {
+    match stream {
+        Stream::Stdout => &seen.stdout,
+        Stream::Stderr => &seen.stderr,
+    }
+}
+
+/// One stream on its way.
+#[derive(Debug)]
+struct Following {
+    stream: Stream,
+    tail_bytes: u64,
+    tail: Tail,
+    writer: Option<Writer>,
+    writing: Writing,
+    /// The end of the stream was written.
+    finished: bool,
+}
+
+/// Where the place of a stream is.
+#[derive(Debug)]
+enum Writing {
+    /// Nothing is written of this stream.
+    Off,
+    /// Here: a block may be handed over.
+    Here(Place),
+    /// With the writer, together with a block.
+    Away { back: oneshot::Receiver<Written>, last: bool },
+    /// Here again after writing failed; tried again later.
+    Resting { place: Place, until: Instant },
+}
+
+impl Following {
+    fn new(entry: &Entry, stream: Stream, tail_bytes: usize, destination: &Destination) -> Self {
+        let (writer, marks) = match destination {
+            Destination::Nowhere => (None, None),
+            Destination::Log { writer, marks, .. } | Destination::Plain { writer, marks } => {
+                (Some(writer.clone()), marks.as_ref())
+            }
+        };
+        let mark = marks.map(|marks| marks.of(entry, stream));
+        let next = mark.as_ref().map_or(0, |mark| mark.read());
+        let shape = match destination {
+            Destination::Nowhere => None,
+            Destination::Log { head, .. } => {
+                Some(Shape::Log { head: Arc::clone(head), lines: Lines::at(next) })
+            }
+            Destination::Plain { .. } => Some(Shape::Plain { next }),
+        };
+        let writing = shape.map_or(Writing::Off, |shape| Writing::Here(Place { shape, mark }));
+        Self {
+            stream,
+            tail_bytes: tail_bytes as u64,
+            tail: Tail::new(tail_bytes, next.saturating_sub(tail_bytes as u64)),
+            writer,
+            writing,
+            finished: false,
+        }
+    }
+
+    async fn advance(
+        &mut self,
+        entry: &Entry,
+        host: &dyn Host,
+        seen: &StreamSeen,
+    ) -> Result<Advanced, Fault> {
+        for _ in 0..READS {
+            self.settle(Instant::now() + WRITE_PATIENCE).await;
+            let Some(next) = self.next() else {
+                self.catch_tail_up(entry, host, seen.bytes).await?;
+                let off = matches!(self.writing, Writing::Off);
+                return Ok(if off { Advanced::CaughtUp } else { Advanced::Waiting });
+            };
+            self.catch_tail_up(entry, host, next.min(seen.bytes)).await?;
+            if next >= seen.bytes {
+                return Ok(Advanced::CaughtUp);
+            }
+            let max = u32::try_from(seen.bytes - next).unwrap_or(PIECE).min(PIECE);
+            let chunk = host.read(entry, self.stream, next, max).await?;
+            if chunk.bytes.is_empty() {
+                // The entry may have been wiped: what was seen is not there any more.
+                return Ok(Advanced::CaughtUp);
+            }
+            self.tail.push(chunk.offset, &chunk.bytes);
+            self.hand_over(chunk, None);
+        }
+        Ok(Advanced::More)
+    }
+
+    async fn finish(
+        &mut self,
+        entry: &Entry,
+        host: &dyn Host,
+        seen: &StreamSeen,
+        deadline: Instant,
+    ) -> Result<bool, Fault> {
+        let off = |writing: &Writing| matches!(writing, Writing::Off);
+        while !self.finished && !off(&self.writing) && Instant::now() < deadline {
+            match self.advance(entry, host, seen).await? {
+                Advanced::More => {}
+                Advanced::Waiting => self.settle(deadline.min(Instant::now() + WRITE_PAUSE)).await,
+                Advanced::CaughtUp => {
+                    self.settle(deadline).await;
+                    self.hand_over_end(seen);
+                    self.settle(deadline).await;
+                }
+            }
+        }
+        self.catch_tail_up(entry, host, seen.bytes).await?;
+        let whole = self.next().is_none_or(|next| next >= seen.bytes);
+        Ok(whole && (self.finished || off(&self.writing)))
+    }
+
+    /// Offset of the next byte to write; `None` while none can be handed over.
+    fn next(&self) -> Option<u64> {
+        if let Writing::Here(place) = &self.writing { Some(place.next()) } else { None }
+    }
+
+    /// Brings the tail to `end` by reading no more than it can hold. Does nothing when the
+    /// stream is being written, which brings the tail along.
+    async fn catch_tail_up(
+        &mut self,
+        entry: &Entry,
+        host: &dyn Host,
+        end: u64,
+    ) -> Result<(), Fault> {
+        while self.tail.end() < end && self.tail_bytes > 0 {
+            let from = self.tail.end().max(end.saturating_sub(self.tail_bytes));
+            let max = u32::try_from(end - from).unwrap_or(PIECE).min(PIECE);
+            let chunk = host.read(entry, self.stream, from, max).await?;
+            if chunk.bytes.is_empty() {
+                break;
+            }
+            self.tail.push(chunk.offset, &chunk.bytes);
+        }
+        Ok(())
+    }
+
+    fn hand_over_end(&mut self, seen: &StreamSeen) {
+        let Some(next) = self.next() else { return };
+        let nothing = Chunk { stream: self.stream, offset: next, bytes: Vec::new() };
+        self.hand_over(nothing, Some(Last { end: seen.bytes, truncated: seen.truncated }));
+    }
+
+    fn hand_over(&mut self, chunk: Chunk, last: Option<Last>) {
+        let Some(writer) = &self.writer else { return };
+        let Writing::Here(place) = std::mem::replace(&mut self.writing, Writing::Off) else {
+            return;
+        };
+        let (written, back) = oneshot::channel();
+        let block = Block { chunk, last, place, written };
+        self.writing = match writer.offer(block) {
+            Ok(()) => Writing::Away { back, last: last.is_some() },
+            Err(block) => {
+                Writing::Resting { place: block.place, until: Instant::now() + QUEUE_PAUSE }
+            }
+        };
+    }
+
+    /// Takes the place back when the block was written, waiting until `deadline`.
+    async fn settle(&mut self, deadline: Instant) {
+        match std::mem::replace(&mut self.writing, Writing::Off) {
+            Writing::Away { mut back, last } => match timeout_at(deadline, &mut back).await {
+                Err(_) => self.writing = Writing::Away { back, last },
+                Ok(Err(_)) => tracing::error!("the output writer has ended"),
+                Ok(Ok(Written { place, failed: None })) => {
+                    self.finished |= last;
+                    self.writing = Writing::Here(place);
+                }
+                Ok(Ok(Written { place, failed: Some(error) })) => {
+                    tracing::warn!(%error, stream = self.stream.name(), "output not written");
+                    self.writing = Writing::Resting { place, until: Instant::now() + WRITE_PAUSE };
+                }
+            },
+            Writing::Resting { place, until } if until <= Instant::now() => {
+                self.writing = Writing::Here(place);
+            }
+            Writing::Resting { place, until } => {
+                // The wait is over when either is.
+                let _ = timeout(until - Instant::now(), tokio::time::sleep_until(deadline)).await;
+                self.writing = Writing::Resting { place, until };
+            }
+            other => self.writing = other,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How far each command's output has been written, so that it goes on from there after a
+//! crash: one small file per object and stream.
+//!
+//! Replaced atomically, after the bytes were written: a crash between the two repeats what
+//! was written last, and never leaves anything out.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::action::Entry;
+use crate::host::Stream;
+
+/// The directory of marks.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    directory: PathBuf,
+}
+
+/// The mark of one stream of one attempt.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    file: PathBuf,
+    token: String,
+}
+
+/// What a mark's file holds.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    /// The entry's token: marks of another attempt say nothing about this one.
+    token: String,
+    /// Offset just after the last byte written.
+    offset: u64,
+}
+
+impl Marks {
+    /// Keeps marks in `directory`, making it where it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// The mark of one stream of `entry`.
+    pub fn of(&self, entry: &Entry, stream: Stream) -> Mark {
+        Mark { file: self.file(&entry.uid, stream), token: entry.token.clone() }
+    }
+
+    /// Removes the marks of an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            // A mark that cannot be removed takes a few bytes and misleads nobody.
+            let _ = fs::remove_file(self.file(uid, stream));
+        }
+    }
+
+    fn file(&self, uid: &str, stream: Stream) -> PathBuf {
+        // A uid comes from the API server or from us; anything else must not leave the directory.
+        let name: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        self.directory.join(format!("{name}.{}", stream.name()))
+    }
+}
+
+impl Mark {
+    /// Offset just after the last byte written of this attempt's stream; 0 when none is known.
+    pub fn read(&self) -> u64 {
+        let text = fs::read(&self.file).unwrap_or_default();
+        let written: Option<Written> = serde_json::from_slice(&text).ok();
+        written.filter(|written| written.token == self.token).map_or(0, |written| written.offset)
+    }
+
+    /// Notes that everything before `offset` has been written.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced; the old mark is whole then.
+    pub fn write(&self, offset: u64) -> io::Result<()> {
+        let beside = self.file.with_extension("part").with_added_extension(self.extension());
+        fs::write(&beside, serde_json::to_vec(&Written { token: self.token.clone(), offset })?)?;
+        fs::rename(&beside, &self.file)
+    }
+
+    fn extension(&self) -> &std::ffi::OsStr {
+        self.file.extension().unwrap_or_default()
+    }
+}
