@@ -1,1 +1,42 @@
-//! What users write.
+//! What users write, and what they read: `RemoteCommand` and `RemoteHost`.
+//!
+//! The types are the schema: field comments are what `kubectl explain` shows, defaults and
+//! rules are what the API server applies. From a spec a pure function makes a plan
+//! ([`plan`]); from what is known another makes a status ([`conditions`]). Not here: I/O of
+//! any kind, and what to do next (`core`).
+
+pub mod command;
+pub mod crd;
+pub mod duration;
+pub mod host;
+pub mod limits;
+pub mod quantity;
+pub mod rules;
+pub mod status;
+pub mod value;
+
+pub use command::{
+    Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec, Resolution,
+    ResolutionVerdict, RunPolicy, Verify,
+};
+pub use duration::Duration;
+pub use host::{
+    Credentials, HostKeys, HostRef, HostTimeouts, KeepAlive, RemoteHost, RemoteHostSpec,
+    RemoteHostStatus, SecretRef,
+};
+pub use limits::{Backoff, Output, Retry, Timeouts};
+pub use quantity::Quantity;
+pub use status::{
+    AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
+    StreamStatus,
+};
+pub use value::{EnvVar, KeyRef, Stdin, ValueSource};
+
+/// The API group of both kinds.
+pub const GROUP: &str = "remotecommand.dev";
+
+/// The only served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// The value of `spec.managedBy` that this operator acts on.
+pub const MANAGED_BY: &str = "remotecommand.dev/operator";

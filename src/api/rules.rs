@@ -1,0 +1,350 @@
+//! The rules of the contract that the API server itself enforces, in its language CEL.
+//!
+//! Three laws hold for all of them. A rule that reads `oldSelf` is true when nothing changed:
+//! such rules run on every write, also on the one that takes a finalizer off. Whatever a rule
+//! walks over is bounded by `maxLength` and `maxItems`, or the server refuses the definition
+//! for its cost. And a message is a sentence that says what to write.
+
+use kube::core::{Message, Rule};
+
+/// Text that can be an argument, a variable or a path.
+pub const NO_NUL: &str = r"^[^\x00]*$";
+/// The name of an environment variable (POSIX, Base Definitions 8.1).
+pub const ENV_NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+/// The name of a Kubernetes object (RFC 1123 subdomain).
+pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The name of a key in a Secret or ConfigMap.
+pub const KEY_NAME: &str = "^[-._a-zA-Z0-9]+$";
+/// A DNS name or IP address.
+pub const ADDRESS: &str = r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$";
+/// A login: no control characters, and nothing a command line would take for an option.
+pub const USER: &str = r"^[^\x00-\x20\x7f-][^\x00-\x1f\x7f]*$";
+/// As `ssh-keygen -l` prints it.
+pub const FINGERPRINT: &str = "^SHA256:[A-Za-z0-9+/]{43}$";
+
+fn rule(text: impl Into<String>, field: &str, message: impl Into<String>) -> Rule {
+    let rule = Rule::new(text).message(Message::Message(message.into()));
+    if field.is_empty() { rule } else { rule.field_path(field) }
+}
+
+/// Names become labels and parts of other names.
+pub fn short_name() -> Rule {
+    rule("self.metadata.name.size() <= 63", "", "metadata.name has at most 63 characters")
+}
+
+// ---- RemoteHost -------------------------------------------------------------------------
+
+pub fn no_jump_to_itself() -> Rule {
+    rule(
+        "!has(self.spec.viaRef) || self.spec.viaRef.name != self.metadata.name",
+        ".spec.viaRef",
+        "spec.viaRef names another RemoteHost: a host is not reached over itself",
+    )
+}
+
+pub fn address() -> Rule {
+    rule(
+        format!("self.address.matches('{ADDRESS}')"),
+        ".address",
+        "address is a DNS name or an IP address, without user, port and brackets",
+    )
+}
+
+pub fn user() -> Rule {
+    rule(
+        "!self.user.startsWith('-')",
+        ".user",
+        "user is a login on the machine: it does not begin with '-'",
+    )
+}
+
+pub fn state_directory() -> Rule {
+    rule(
+        "!has(self.stateDirectory) || self.stateDirectory.startsWith('/')",
+        ".stateDirectory",
+        "stateDirectory is an absolute path, like /var/lib/remote-command",
+    )
+}
+
+pub fn some_host_key() -> Rule {
+    rule(
+        "has(self.knownHosts) || has(self.configMapKeyRef) \
+         || (has(self.fingerprints) && self.fingerprints.size() > 0)",
+        "",
+        "at least one of knownHosts, configMapKeyRef and fingerprints is required: \
+         ssh-keyscan HOST prints known_hosts lines",
+    )
+}
+
+pub fn fingerprints() -> Rule {
+    rule(
+        format!("!has(self.fingerprints) || self.fingerprints.all(f, f.matches('{FINGERPRINT}'))"),
+        ".fingerprints",
+        "a fingerprint is SHA256: and 43 characters, as ssh-keygen -l prints it",
+    )
+}
+
+// ---- values -----------------------------------------------------------------------------
+
+pub fn env_name() -> Rule {
+    rule(
+        format!("self.name.matches('{ENV_NAME}')"),
+        ".name",
+        "a variable's name has letters, digits and underscores, and does not begin with a digit",
+    )
+}
+
+pub fn one_value(what: &str) -> Rule {
+    rule(
+        "has(self.value) != has(self.valueFrom)",
+        "",
+        format!("exactly one of value and valueFrom is required in {what}"),
+    )
+}
+
+pub fn one_source() -> Rule {
+    rule(
+        "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        "",
+        "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom",
+    )
+}
+
+pub fn backoff_order() -> Rule {
+    rule(
+        "duration(self.initial) <= duration(self.max)",
+        "",
+        "spec.retry.backoff.initial is at most spec.retry.backoff.max",
+    )
+}
+
+// ---- RemoteCommand: what fits together --------------------------------------------------
+
+pub fn one_host() -> Rule {
+    rule(
+        "has(self.hostRef) != has(self.host)",
+        "",
+        "exactly one of spec.hostRef and spec.host is required",
+    )
+}
+
+pub fn one_program() -> Rule {
+    rule(
+        "has(self.command) != has(self.script)",
+        "",
+        "exactly one of spec.command and spec.script is required",
+    )
+}
+
+pub fn interpreter_needs_script() -> Rule {
+    rule(
+        "!has(self.interpreter) || has(self.script)",
+        ".interpreter",
+        "spec.interpreter goes with spec.script only",
+    )
+}
+
+pub fn program_named() -> Rule {
+    rule(
+        "(!has(self.command) || self.command.size() == 0 || self.command[0] != '') \
+         && (!has(self.verify) || self.verify.command.size() == 0 || self.verify.command[0] != '')",
+        "",
+        "the first word of spec.command and of spec.verify.command is a program: it is not empty",
+    )
+}
+
+pub fn verify_with_verifiable() -> Rule {
+    rule(
+        "has(self.verify) == (self.idempotency == 'Verifiable')",
+        "",
+        "spec.verify is required with spec.idempotency Verifiable, and refused with any other",
+    )
+}
+
+pub fn direct_with_direct() -> Rule {
+    rule(
+        "self.execution == 'Direct' || !has(self.direct)",
+        ".direct",
+        "spec.direct goes with spec.execution Direct only",
+    )
+}
+
+pub fn no_shell_no_environment() -> Rule {
+    rule(
+        "!has(self.direct) || self.direct.shell != 'None' || (!has(self.script) && !has(self.env) \
+         && !has(self.stdin) && !has(self.workingDirectory) && !has(self.runAs))",
+        ".direct.shell",
+        "with spec.direct.shell None there is only spec.command: without a shell, script, env, \
+         stdin, workingDirectory and runAs cannot be carried out",
+    )
+}
+
+pub fn working_directory() -> Rule {
+    rule(
+        "!has(self.workingDirectory) || self.workingDirectory.startsWith('/')",
+        ".workingDirectory",
+        "spec.workingDirectory is an absolute path, like /srv",
+    )
+}
+
+pub fn run_as() -> Rule {
+    rule(
+        "!has(self.runAs) || self.runAs.matches('^[^-#:/[:space:]][^:/[:space:]]*$')",
+        ".runAs",
+        "spec.runAs is the name of a user of the host, like postgres",
+    )
+}
+
+pub fn overlap() -> Rule {
+    rule(
+        "!self.retry.mayOverlap \
+         || (self.execution == 'Direct' && self.idempotency != 'NonIdempotent')",
+        ".retry.mayOverlap",
+        "spec.retry.mayOverlap goes with spec.execution Direct only, and not with \
+         spec.idempotency NonIdempotent",
+    )
+}
+
+pub fn no_repeat_of_non_idempotent() -> Rule {
+    rule(
+        "self.idempotency != 'NonIdempotent' || !has(self.retry.exitCodes) \
+         || self.retry.exitCodes.size() == 0",
+        ".retry.exitCodes",
+        "spec.retry.exitCodes would repeat a NonIdempotent command: leave it out, or set \
+         spec.idempotency to Idempotent or Verifiable",
+    )
+}
+
+pub fn exit_codes_disjoint() -> Rule {
+    rule(
+        "!has(self.retry.exitCodes) \
+         || self.retry.exitCodes.all(c, !(c in self.successExitCodes))",
+        ".retry.exitCodes",
+        "a code is either in spec.retry.exitCodes or in spec.successExitCodes, not in both",
+    )
+}
+
+// ---- RemoteCommand: what may change -----------------------------------------------------
+
+pub fn immutable(field: &str) -> Rule {
+    rule(
+        format!("self.{field} == oldSelf.{field}"),
+        &format!(".{field}"),
+        format!("spec.{field} cannot change; create a new object"),
+    )
+}
+
+/// Sits on the parent, so that adding and removing the field count as changes too.
+pub fn frozen(field: &str) -> Rule {
+    rule(
+        format!("self.runPolicy == 'OnChange' || ({})", same(field)),
+        &format!(".{field}"),
+        format!(
+            "spec.{field} cannot change under runPolicy Once; set spec.rerunToken to run the same \
+             again, or create a new object"
+        ),
+    )
+}
+
+fn same(field: &str) -> String {
+    format!(
+        "has(self.{field}) == has(oldSelf.{field}) \
+         && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    )
+}
+
+/// The second clause lets the resolution stay where it is: the very status write that uses it
+/// up would be refused otherwise.
+pub fn resolution_of_unknown() -> Rule {
+    rule(
+        "!has(self.spec.resolution) \
+         || (oldSelf.hasValue() && has(oldSelf.value().spec.resolution) \
+             && self.spec.resolution == oldSelf.value().spec.resolution) \
+         || (oldSelf.hasValue() && has(self.status) && self.status.phase == 'Unknown' \
+             && has(self.status.run) && has(self.status.attempt) \
+             && self.spec.resolution.run == self.status.run \
+             && self.spec.resolution.attempt == self.status.attempt)",
+        ".spec.resolution",
+        "spec.resolution is accepted only on an update, while status.phase is Unknown, and with \
+         the run and attempt that status shows; leave it out of a new or restored object",
+    )
+    .optional_old_self(true)
+}
+
+// ---- status -----------------------------------------------------------------------------
+
+pub fn generation_grows() -> Rule {
+    rule(
+        "self.observedGeneration >= oldSelf.observedGeneration",
+        ".observedGeneration",
+        "status.observedGeneration never goes back",
+    )
+}
+
+pub fn run_stays() -> Rule {
+    rule(
+        "!has(oldSelf.run) || (has(self.run) && self.run >= oldSelf.run)",
+        ".run",
+        "status.run never goes back, and stays once it is set",
+    )
+}
+
+pub fn attempt_stays() -> Rule {
+    rule(
+        "!has(oldSelf.run) || !has(self.run) || self.run != oldSelf.run || !has(oldSelf.attempt) \
+         || (has(self.attempt) && self.attempt >= oldSelf.attempt)",
+        ".attempt",
+        "status.attempt never goes back within a run",
+    )
+}
+
+pub fn run_grows_by_one() -> Rule {
+    rule(
+        "!has(self.run) || self.run <= (has(oldSelf.run) ? oldSelf.run : 0) + 1",
+        ".run",
+        "status.run grows by one",
+    )
+}
+
+pub fn attempt_grows_by_one() -> Rule {
+    rule(
+        "!has(self.attempt) || (has(self.run) && self.attempt <= \
+         (has(oldSelf.attempt) && has(oldSelf.run) && oldSelf.run == self.run \
+          ? oldSelf.attempt : 0) + 1)",
+        ".attempt",
+        "status.attempt belongs to a run, begins with 1 and grows by one",
+    )
+}
+
+pub fn phase_needs_run() -> Rule {
+    rule(
+        "self.phase == 'Pending' || has(self.run)",
+        ".run",
+        "status.run is required in every phase but Pending",
+    )
+}
+
+pub fn stage_grows() -> Rule {
+    rule(
+        "!has(oldSelf.stage) || (has(self.stage) \
+         && (self.stage == oldSelf.stage || self.stage.revision > oldSelf.stage.revision))",
+        ".stage",
+        "status.stage changes only with a higher revision, and stays once it is set",
+    )
+}
+
+/// Out of Unknown there is a way: evidence found later, or a person's word.
+pub fn outcome_is_final() -> Rule {
+    let same: Vec<String> =
+        ["attempt", "reason", "exitCode", "signal", "evidence"].map(same).into();
+    rule(
+        format!(
+            "!(oldSelf.phase in ['Succeeded', 'Failed']) \
+             || (has(self.run) && has(oldSelf.run) && self.run > oldSelf.run) \
+             || (self.phase == oldSelf.phase && {})",
+            same.join(" && ")
+        ),
+        ".phase",
+        "the outcome of a run (phase, attempt, reason, exitCode, signal, evidence) is final",
+    )
+}
