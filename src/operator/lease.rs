@@ -1,0 +1,292 @@
+//! Who acts: leadership by a Lease, so that one operator of several does the work.
+//!
+//! A Lease is not a fence, and nothing here is what makes a command start at most once:
+//! that is the resourceVersion of every status write and the claim on the host. The
+//! Lease keeps two operators from getting in each other's way.
+//!
+//! Every write is a PUT with the resourceVersion that was read, so two candidates cannot
+//! both win. Clocks of different machines are never compared: a lease has run out when
+//! its record did not change for its whole duration on the *local* monotonic clock. Each
+//! term of a holder has its number (`leaseTransitions`), so that a process whose own
+//! identity was taken over by its successor notices.
+//!
+//! A holder that cannot reach the API server keeps its term: nobody else can take it
+//! there either, and without that server no stage can be saved, so nothing new starts.
+//! It asks again until it learns who holds the Lease.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::fault::{Failure, bounded};
+
+/// What a term is measured by.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The Lease's name.
+    pub name: String,
+    /// Who we are. The same identity may renew its own lease at once after a restart.
+    pub identity: String,
+    /// How long others must see no renewal before they may take over.
+    pub duration: Duration,
+    /// How long renewals may fail before the term is called doubtful.
+    pub renew_deadline: Duration,
+    /// Pause between two tries.
+    pub retry_period: Duration,
+}
+
+/// A candidate for, or the holder of, the Lease.
+#[derive(Debug)]
+pub struct Leadership {
+    api: Api<Lease>,
+    terms: Terms,
+    seen: Option<Observed>,
+    held: Option<Lease>,
+}
+
+/// The last record seen, and when it was first seen like that.
+#[derive(Debug)]
+struct Observed {
+    spec: LeaseSpec,
+    since: Instant,
+}
+
+/// What a candidate may do about a Lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nobody holds it, its holder's time has run out, or the holder has our identity.
+    Free,
+    /// Somebody else holds it.
+    Taken,
+}
+
+impl Leadership {
+    /// A candidate for the Lease in the namespace of `api`. `api`'s client must not retry writes.
+    pub fn new(api: Api<Lease>, terms: Terms) -> Self {
+        Self { api, terms, seen: None, held: None }
+    }
+
+    /// Waits until the Lease is ours, however long that takes.
+    pub async fn acquire(&mut self) {
+        loop {
+            match self.try_acquire().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(failure) => warn!(%failure, "the lease could not be asked for"),
+            }
+            sleep(self.terms.retry_period).await;
+        }
+    }
+
+    /// Renews the Lease until somebody else holds it.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            sleep(self.terms.retry_period).await;
+            match self.renew().await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) => return,
+                Err(failure) if renewed.elapsed() > self.terms.renew_deadline => {
+                    warn!(%failure, seconds = renewed.elapsed().as_secs(), "leadership is in doubt");
+                }
+                Err(failure) => debug!(%failure, "the lease could not be renewed"),
+            }
+        }
+    }
+
+    /// Gives the Lease up, so that the next operator need not wait for it to run out.
+    pub async fn release(&mut self) {
+        let Some(mut lease) = self.held.take() else { return };
+        if let Some(spec) = lease.spec.as_mut() {
+            spec.holder_identity = None;
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        match bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await {
+            Ok(_) => info!("lease released"),
+            Err(failure) => warn!(%failure, "the lease was not released and must run out"),
+        }
+    }
+
+    async fn try_acquire(&mut self) -> Result<bool, Failure> {
+        let Some(mut lease) = self.read().await? else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(self.terms.name.clone()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(self.term(None)),
+            };
+            let made = bounded(self.api.create(&PostParams::default(), &lease)).await;
+            return self.keep(made);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if self.standing(&spec) == Standing::Taken {
+            return Ok(false);
+        }
+        lease.spec = Some(self.term(Some(&spec)));
+        let put = bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await;
+        self.keep(put)
+    }
+
+    /// One renewal; false when the Lease is in other hands.
+    async fn renew(&mut self) -> Result<bool, Failure> {
+        let Some(mut lease) = self.held.clone() else { return Ok(false) };
+        if let Some(spec) = lease.spec.as_mut() {
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        match bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await {
+            Ok(lease) => {
+                self.held = Some(lease);
+                Ok(true)
+            }
+            // A renewal whose answer was lost conflicts with itself: look who holds it.
+            Err(Failure::Conflict | Failure::Missing) => self.recover().await,
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Takes up our own term again if the stored Lease still shows it.
+    async fn recover(&mut self) -> Result<bool, Failure> {
+        let Some(stored) = self.read().await? else {
+            self.held = None;
+            return self.try_acquire().await;
+        };
+        let ours = self.held.as_ref().and_then(|lease| lease.spec.as_ref());
+        let theirs = stored.spec.as_ref();
+        let same = ours.zip(theirs).is_some_and(|(ours, theirs)| {
+            ours.holder_identity == theirs.holder_identity
+                && ours.lease_transitions == theirs.lease_transitions
+        });
+        if same {
+            self.held = Some(stored);
+        } else {
+            let holder = theirs.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+            warn!(holder, "the lease is in other hands");
+            self.held = None;
+        }
+        Ok(same)
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, Failure> {
+        bounded(self.api.get_opt(&self.terms.name)).await
+    }
+
+    /// Takes the answer to a write that would make the Lease ours.
+    fn keep(&mut self, answer: Result<Lease, Failure>) -> Result<bool, Failure> {
+        match answer {
+            Ok(lease) => {
+                info!(identity = self.terms.identity, "leading");
+                self.held = Some(lease);
+                Ok(true)
+            }
+            // Somebody was quicker, or our own write was stored and its answer lost; in
+            // both cases the next look tells.
+            Err(Failure::Conflict | Failure::Exists) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether the Lease may be taken, after noting what it looks like.
+    fn standing(&mut self, spec: &LeaseSpec) -> Standing {
+        let since = match &self.seen {
+            Some(seen) if seen.spec == *spec => seen.since,
+            _ => Instant::now(),
+        };
+        self.seen = Some(Observed { spec: spec.clone(), since });
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.terms.identity {
+            return Standing::Free;
+        }
+        let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
+        let duration = seconds.map_or(self.terms.duration, Duration::from_secs);
+        if since.elapsed() >= duration { Standing::Free } else { Standing::Taken }
+    }
+
+    /// A new term of ours, after the one stored.
+    fn term(&self, former: Option<&LeaseSpec>) -> LeaseSpec {
+        let transitions = former.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let moment = MicroTime(Timestamp::now());
+        LeaseSpec {
+            acquire_time: Some(moment.clone()),
+            holder_identity: Some(self.terms.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.terms.duration.as_secs()).ok(),
+            lease_transitions: Some(transitions.saturating_add(1)),
+            preferred_holder: None,
+            renew_time: Some(moment),
+            strategy: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(identity: &str) -> Leadership {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let terms = Terms {
+            name: "lease".to_owned(),
+            identity: identity.to_owned(),
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        };
+        Leadership::new(Api::namespaced(client, "default"), terms)
+    }
+
+    fn held_by(holder: &str) -> LeaseSpec {
+        // The renew time lies in the future of this clock: it must not matter.
+        let renewed = Timestamp::from_second(4_000_000_000).unwrap();
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(renewed)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_runs_out_by_the_local_clock_alone() {
+        let mut candidate = candidate("b");
+        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(candidate.standing(&held_by("a")), Standing::Free);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_starts_the_wait_again() {
+        let mut candidate = candidate("b");
+        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
+        tokio::time::advance(Duration::from_secs(14)).await;
+        let mut renewed = held_by("a");
+        renewed.renew_time = Some(MicroTime(Timestamp::from_second(4_000_000_002).unwrap()));
+        assert_eq!(candidate.standing(&renewed), Standing::Taken);
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert_eq!(candidate.standing(&renewed), Standing::Taken);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_released_lease_and_our_own_are_free_at_once() {
+        let mut candidate = candidate("b");
+        assert_eq!(candidate.standing(&held_by("")), Standing::Free);
+        assert_eq!(candidate.standing(&held_by("b")), Standing::Free);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_term_has_its_own_number() {
+        let candidate = candidate("b");
+        let first = candidate.term(None);
+        let second = candidate.term(Some(&first));
+        assert_eq!(first.lease_transitions, Some(1));
+        assert_eq!(second.lease_transitions, Some(2));
+    }
+}

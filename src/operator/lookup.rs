@@ -1,0 +1,58 @@
+//! Secrets and ConfigMaps, read by name at the moment of use and kept nowhere.
+//!
+//! There is no watch on Secrets: it would need the right to read them all.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Client;
+use kube::api::Api;
+use zeroize::Zeroizing;
+
+use super::fault::{Failure, bounded};
+use crate::host::{Lookup, LookupError, SecretValues};
+
+/// The Secrets and ConfigMaps of one namespace.
+#[derive(Clone)]
+pub struct Namespace {
+    client: Client,
+    name: String,
+}
+
+impl Namespace {
+    /// Reads from the namespace `name`.
+    pub fn new(client: Client, name: &str) -> Self {
+        Self { client, name: name.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Lookup for Namespace {
+    async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
+        let api = Api::<Secret>::namespaced(self.client.clone(), &self.name);
+        let secret = bounded(api.get(name)).await.map_err(|failure| {
+            unless_missing(failure, || LookupError::SecretNotFound(name.to_owned()))
+        })?;
+        let values = secret.data.unwrap_or_default();
+        Ok(values.into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect())
+    }
+
+    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+        let missing = || LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned());
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
+        let map =
+            bounded(api.get(name)).await.map_err(|failure| unless_missing(failure, missing))?;
+        map.data.and_then(|mut values| values.remove(key)).ok_or_else(missing)
+    }
+}
+
+/// A missing object, or a source that could not be asked.
+fn unless_missing(failure: Failure, missing: impl FnOnce() -> LookupError) -> LookupError {
+    match failure {
+        Failure::Missing => missing(),
+        Failure::Conflict
+        | Failure::Exists
+        | Failure::Refused(_)
+        | Failure::Busy
+        | Failure::Doubtful(_) => LookupError::Unavailable(failure.to_string()),
+    }
+}

@@ -1,0 +1,120 @@
+//! One try to store a status, and what its answer means.
+//!
+//! Every PUT carries the UID and the resourceVersion of a copy that was read: the UID alone
+//! would be enough for the API server to refuse a namesake, the version makes every other
+//! writer's change a conflict. After a conflict, and after a try that may have been stored,
+//! the object is read anew. Three answers are possible: it shows the stage we started from
+//! (write again), the stage we were about to write (it was stored), or another one
+//! (somebody else acts; the supervisor has to start from that).
+
+use std::sync::Arc;
+
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use super::fault::{Failure, bounded};
+use super::writer::Request;
+use crate::api::{RemoteCommand, RemoteCommandStatus};
+
+/// What we know to be stored, because we wrote it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub resource_version: String,
+    pub status: RemoteCommandStatus,
+}
+
+/// What became of a try.
+#[derive(Debug)]
+pub enum Answer {
+    Written(Known),
+    Overtaken(Arc<RemoteCommand>),
+    Gone,
+    /// Not known, or refused for now: try again after a while, reading first.
+    Uncertain(Failure),
+}
+
+/// Tries to store the status of `request`.
+pub async fn put(client: Client, request: &Request, known: Option<Known>, doubtful: bool) -> Answer {
+    let api = Api::<RemoteCommand>::namespaced(client, &request.key.namespace);
+    let attempt = match version(request, known) {
+        Some(version) if !doubtful => replace(&api, request, version).await,
+        _ => Err(Failure::Conflict),
+    };
+    match attempt {
+        Ok(stored) => stored,
+        Err(Failure::Missing) => Answer::Gone,
+        Err(Failure::Conflict | Failure::Refused(_)) => again(&api, request).await,
+        Err(failure @ (Failure::Exists | Failure::Busy | Failure::Doubtful(_))) => {
+            Answer::Uncertain(failure)
+        }
+    }
+}
+
+/// The version to base the write on without reading: the newer one of what we wrote last and
+/// what the watch showed, if that shows the stage we started from.
+fn version(request: &Request, known: Option<Known>) -> Option<String> {
+    let shown = request.base.resource_version()?;
+    let number = |version: &str| version.parse::<u64>().ok();
+    if let Some(known) = known
+        && number(&known.resource_version)? >= number(&shown)?
+    {
+        return Some(known.resource_version);
+    }
+    (stage(&request.base) == request.before.as_ref()).then_some(shown)
+}
+
+/// Reads the object and decides from what it shows.
+async fn again(api: &Api<RemoteCommand>, request: &Request) -> Answer {
+    let live = match bounded(api.get_opt(&request.key.name)).await {
+        Ok(Some(live)) if live.uid().as_deref() == Some(request.key.uid.as_str()) => live,
+        Ok(_) => return Answer::Gone,
+        Err(failure) => return Answer::Uncertain(failure),
+    };
+    let Some(version) = live.resource_version() else { return Answer::Gone };
+    if live.status.as_ref() == Some(&request.status) {
+        return Answer::Written(Known { resource_version: version, status: request.status.clone() });
+    }
+    let shown = stage(&live);
+    if shown != request.before.as_ref() && shown != request.status.stage.as_ref() {
+        return Answer::Overtaken(Arc::new(live));
+    }
+    match replace(api, request, version).await {
+        Ok(answer) => answer,
+        Err(Failure::Missing) => Answer::Gone,
+        Err(failure) => Answer::Uncertain(failure),
+    }
+}
+
+/// The PUT itself. An answer without the stage that was sent is not a success: an older CRD
+/// drops the fields it does not know.
+async fn replace(
+    api: &Api<RemoteCommand>,
+    request: &Request,
+    version: String,
+) -> Result<Answer, Failure> {
+    let object = RemoteCommand {
+        metadata: ObjectMeta {
+            name: Some(request.key.name.clone()),
+            namespace: Some(request.key.namespace.clone()),
+            uid: Some(request.key.uid.clone()),
+            resource_version: Some(version),
+            ..ObjectMeta::default()
+        },
+        spec: request.base.spec.clone(),
+        status: Some(request.status.clone()),
+    };
+    let put = api.replace_status(&request.key.name, &PostParams::default(), &object);
+    let stored = bounded(put).await?;
+    if stage(&stored) != request.status.stage.as_ref() {
+        let message = "the API server dropped parts of the stage; are the CRDs current?";
+        return Ok(Answer::Uncertain(Failure::Refused(message.to_owned())));
+    }
+    let resource_version = stored.resource_version().unwrap_or_default();
+    Ok(Answer::Written(Known { resource_version, status: request.status.clone() }))
+}
+
+/// The stage an object shows, as it is stored.
+fn stage(object: &RemoteCommand) -> Option<&Value> {
+    object.status.as_ref()?.stage.as_ref()
+}

@@ -1,0 +1,155 @@
+//! Who is supervised: one task per object UID, never two.
+//!
+//! Objects are keyed by UID: a deleted and re-created object of the same name is another one.
+//! A supervisor that has nothing left to do ends; the next version of its object starts it
+//! again. A panic ends one supervisor, not the operator, and that one is started again later.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kube::ResourceExt;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::api::RemoteCommand;
+
+/// How long a supervisor that panicked is left alone.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+
+/// Which object is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object that the API server has stored.
+    pub fn of(object: &RemoteCommand) -> Option<Self> {
+        Some(Self {
+            uid: object.uid()?,
+            namespace: object.namespace()?,
+            name: object.metadata.name.clone()?,
+        })
+    }
+}
+
+/// A supervisor's view of its object.
+#[derive(Debug)]
+pub struct Seat {
+    pub key: Key,
+    /// The latest version seen.
+    pub object: watch::Receiver<Arc<RemoteCommand>>,
+    /// Something it may be waiting for has changed.
+    pub poke: Arc<Notify>,
+}
+
+/// The supervisors, by UID.
+#[derive(Debug, Default)]
+pub struct Registry {
+    supervised: HashMap<String, Supervised>,
+    tasks: JoinSet<Ended>,
+}
+
+#[derive(Debug)]
+struct Supervised {
+    key: Key,
+    object: watch::Sender<Arc<RemoteCommand>>,
+    poke: Arc<Notify>,
+    task: AbortHandle,
+    rests_until: Option<Instant>,
+}
+
+/// How a supervisor ended, and with which version in view.
+#[derive(Debug)]
+struct Ended {
+    uid: String,
+    /// `None` after a panic.
+    last: Option<Option<String>>,
+}
+
+impl Registry {
+    /// Shows a version of an object to its supervisor, which is started if there is none.
+    pub fn show<F>(&mut self, object: Arc<RemoteCommand>, start: impl FnOnce(Seat) -> F)
+    where
+        F: Future<Output = Arc<RemoteCommand>> + Send + 'static,
+    {
+        let Some(key) = Key::of(&object) else { return };
+        if let Some(known) = self.supervised.get(&key.uid) {
+            known.object.send_replace(object);
+            return;
+        }
+        let (sender, receiver) = watch::channel(object);
+        let poke = Arc::new(Notify::new());
+        let seat = Seat { key: key.clone(), object: receiver, poke: Arc::clone(&poke) };
+        let (uid, work) = (key.uid.clone(), AssertUnwindSafe(start(seat)).catch_unwind());
+        let task = self.tasks.spawn(async move {
+            let last = work.await.ok().map(|object| object.metadata.resource_version.clone());
+            Ended { uid, last }
+        });
+        let supervised = Supervised { key: key.clone(), object: sender, poke, task, rests_until: None };
+        self.supervised.insert(key.uid, supervised);
+    }
+
+    /// Waits for a supervisor that ends. Gives its object when it must be started again,
+    /// because a later version than the one it last saw is at hand. Pends while none runs.
+    pub async fn ended(&mut self) -> Option<Arc<RemoteCommand>> {
+        let ended = match self.tasks.join_next().await {
+            Some(Ok(ended)) => ended,
+            // Aborted by `stop`, which has forgotten it.
+            Some(Err(_)) => return None,
+            None => std::future::pending().await,
+        };
+        let Some(last) = ended.last else {
+            error!(uid = ended.uid, "a supervisor panicked; it is started again later");
+            let known = self.supervised.get_mut(&ended.uid)?;
+            known.rests_until = Some(Instant::now() + AFTER_PANIC);
+            return None;
+        };
+        let known = self.supervised.remove(&ended.uid)?;
+        let object = known.object.borrow().clone();
+        (object.metadata.resource_version != last).then_some(object)
+    }
+
+    /// Forgets those whose rest after a panic is over; gives their objects.
+    pub fn rested(&mut self) -> Vec<Arc<RemoteCommand>> {
+        let now = Instant::now();
+        let over = |s: &Supervised| s.rests_until.is_some_and(|until| until <= now);
+        let uids: Vec<String> =
+            self.supervised.iter().filter(|(_, s)| over(s)).map(|(uid, _)| uid.clone()).collect();
+        let taken = uids.iter().filter_map(|uid| self.supervised.remove(uid));
+        taken.map(|known| known.object.borrow().clone()).collect()
+    }
+
+    /// Wakes the supervisors of a namespace: something they refer to has changed.
+    pub fn poke(&self, namespace: &str) {
+        for known in self.supervised.values().filter(|known| known.key.namespace == namespace) {
+            known.poke.notify_one();
+        }
+    }
+
+    /// Ends the supervision of an object that is gone. What runs on its host is not touched.
+    pub fn stop(&mut self, uid: &str) {
+        if let Some(known) = self.supervised.remove(uid) {
+            known.task.abort();
+        }
+    }
+
+    /// The objects that are supervised.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.supervised.values().map(|known| &known.key)
+    }
+
+    /// Ends all supervision and waits until it has ended.
+    pub async fn shutdown(&mut self) {
+        self.supervised.clear();
+        self.tasks.shutdown().await;
+    }
+}

@@ -1,0 +1,269 @@
+//! The status writer: the only one that writes `.status` of RemoteCommands.
+//!
+//! Supervisors hand it whole statuses; the latest for a UID replaces an earlier one that was
+//! not sent yet. Terminal results go first, then stages somebody waits for, then what is only
+//! to be shown. It acknowledges, and only an acknowledged stage is a saved one.
+//!
+//! A write that did not succeed for certain is never assumed lost or done: the object is read
+//! anew and compared (see [`put`](super::put)).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::bucket::Bucket;
+use super::put::{Answer, Known, put};
+use super::registry::Key;
+use crate::api::{RemoteCommand, RemoteCommandStatus};
+
+/// Status writes under way at once.
+const AT_ONCE: usize = 16;
+/// Requests that may wait to be taken up.
+const QUEUE: usize = 1024;
+/// How long something that is only shown waits for something newer.
+const SETTLE: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How much a write matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// A result.
+    Terminal,
+    /// A stage; an action waits for it.
+    Stage,
+    /// The same stage, told in other words.
+    Shown,
+}
+
+/// One status to be written.
+#[derive(Debug)]
+pub struct Request {
+    pub key: Key,
+    /// The version it was made from.
+    pub base: Arc<RemoteCommand>,
+    /// The stage it was decided from, as it is stored.
+    pub before: Option<serde_json::Value>,
+    pub status: RemoteCommandStatus,
+    pub urgency: Urgency,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Acknowledged {
+    /// It is stored.
+    Written,
+    /// Somebody else wrote another stage; this is what is stored.
+    Overtaken(Arc<RemoteCommand>),
+    /// The object, or the object of this UID, does not exist.
+    Gone,
+}
+
+enum Message {
+    Write(Box<Request>, Option<oneshot::Sender<Acknowledged>>),
+    Forget(String),
+    Flush(oneshot::Sender<()>),
+}
+
+/// A way to hand statuses to the writer.
+#[derive(Clone)]
+pub struct Writer {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Writer {
+    /// Starts the writer's task; it ends when all handles are dropped. `client` must not retry.
+    pub fn start(client: Client) -> Self {
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        tokio::spawn(Task::new(client, inbox).run());
+        Self { messages }
+    }
+
+    /// Writes a status and waits until it is known to be stored or overtaken.
+    /// `None` when a later request for the object took its place, or the writer has ended.
+    pub async fn save(&self, request: Request) -> Option<Acknowledged> {
+        let (acknowledge, acknowledged) = oneshot::channel();
+        let message = Message::Write(Box::new(request), Some(acknowledge));
+        self.messages.send(message).await.ok()?;
+        acknowledged.await.ok()
+    }
+
+    /// Writes a status some time.
+    pub async fn show(&self, request: Request) {
+        // A writer that has ended is part of a shutdown.
+        let _ = self.messages.send(Message::Write(Box::new(request), None)).await;
+    }
+
+    /// Drops what is remembered of an object that is no longer supervised.
+    pub async fn forget(&self, uid: String) {
+        let _ = self.messages.send(Message::Forget(uid)).await;
+    }
+
+    /// Waits until nothing is left to be written.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.messages.send(Message::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+/// A request with its place in the queue.
+struct Pending {
+    request: Box<Request>,
+    acknowledge: Option<oneshot::Sender<Acknowledged>>,
+    /// Order of arrival.
+    number: u64,
+    not_before: Instant,
+    pause: Duration,
+    /// An earlier try may have been stored: read before writing.
+    doubtful: bool,
+}
+
+/// What a finished try tells.
+struct Tried {
+    pending: Pending,
+    answer: Answer,
+}
+
+struct Task {
+    client: Client,
+    inbox: mpsc::Receiver<Message>,
+    pending: HashMap<String, Pending>,
+    under_way: JoinSet<Tried>,
+    busy: HashSet<String>,
+    known: HashMap<String, Known>,
+    bucket: Bucket,
+    number: u64,
+    flushes: Vec<oneshot::Sender<()>>,
+}
+
+impl Task {
+    fn new(client: Client, inbox: mpsc::Receiver<Message>) -> Self {
+        Self {
+            client,
+            inbox,
+            pending: HashMap::new(),
+            under_way: JoinSet::new(),
+            busy: HashSet::new(),
+            known: HashMap::new(),
+            bucket: Bucket::new(50, 100),
+            number: 0,
+            flushes: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let wake = self.send_what_is_due();
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                Some(tried) = self.under_way.join_next() => match tried {
+                    Ok(tried) => self.settle(tried),
+                    Err(failure) => warn!(%failure, "a status write panicked"),
+                },
+                () = sleep_until(wake) => {}
+            }
+            if self.pending.is_empty() && self.busy.is_empty() {
+                self.flushes.drain(..).for_each(|done| drop(done.send(())));
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Write(request, acknowledge) => self.queue(request, acknowledge),
+            Message::Forget(uid) => {
+                self.known.remove(&uid);
+            }
+            Message::Flush(done) => self.flushes.push(done),
+        }
+    }
+
+    fn queue(&mut self, request: Box<Request>, acknowledge: Option<oneshot::Sender<Acknowledged>>) {
+        let uid = request.key.uid.clone();
+        let stored = self.known.get(&uid).is_some_and(|known| known.status == request.status);
+        let idle = !self.busy.contains(&uid) && !self.pending.contains_key(&uid);
+        if stored && idle {
+            acknowledge.map(|done| done.send(Acknowledged::Written));
+            return;
+        }
+        let settle = if request.urgency == Urgency::Shown { SETTLE } else { Duration::ZERO };
+        self.number += 1;
+        let pending = Pending {
+            request,
+            acknowledge,
+            number: self.number,
+            not_before: Instant::now() + settle,
+            pause: FIRST_PAUSE,
+            doubtful: false,
+        };
+        self.pending.insert(uid, pending);
+    }
+
+    /// Starts the tries that are due; tells when to look again.
+    fn send_what_is_due(&mut self) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        while self.under_way.len() < AT_ONCE {
+            let free = self.pending.iter().filter(|(uid, _)| !self.busy.contains(*uid));
+            let now = Instant::now();
+            let due = free.clone().filter(|(_, p)| p.not_before <= now);
+            let Some((uid, _)) = due.min_by_key(|(_, p)| (p.request.urgency, p.number)) else {
+                return free.map(|(_, p)| p.not_before).min().unwrap_or(far);
+            };
+            if let Err(ready) = self.bucket.take(now) {
+                return ready;
+            }
+            let uid = uid.clone();
+            let Some(pending) = self.pending.remove(&uid) else { return far };
+            let (client, known) = (self.client.clone(), self.known.get(&uid).cloned());
+            self.busy.insert(uid);
+            self.under_way.spawn(async move {
+                let answer = put(client, &pending.request, known, pending.doubtful).await;
+                Tried { pending, answer }
+            });
+        }
+        far
+    }
+
+    fn settle(&mut self, tried: Tried) {
+        let Tried { mut pending, answer } = tried;
+        let uid = pending.request.key.uid.clone();
+        self.busy.remove(&uid);
+        let result = match answer {
+            Answer::Written(known) => {
+                self.known.insert(uid, known);
+                Acknowledged::Written
+            }
+            Answer::Overtaken(object) => {
+                self.known.remove(&uid);
+                Acknowledged::Overtaken(object)
+            }
+            Answer::Gone => {
+                self.known.remove(&uid);
+                Acknowledged::Gone
+            }
+            Answer::Uncertain(failure) => {
+                let key = &pending.request.key;
+                warn!(namespace = key.namespace, name = key.name, %failure, "status not written yet");
+                pending.doubtful = true;
+                pending.not_before = Instant::now() + pending.pause;
+                pending.pause = pending.pause.saturating_mul(2).min(LONGEST_PAUSE);
+                // Something newer for the object says all that this one would have said.
+                self.pending.entry(uid).or_insert(pending);
+                return;
+            }
+        };
+        debug!(uid, ?result, "status");
+        pending.acknowledge.map(|done| done.send(result));
+    }
+}
