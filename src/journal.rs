@@ -3,7 +3,10 @@
 //! [`Saved`] has one maker, [`save`], and hosts take nothing else. Where the stage is
 //! kept (a status, a file) is the journal's business; nobody else writes stages.
 
+use async_trait::async_trait;
+
 use crate::core::action::Action;
+use crate::core::stage::Stage;
 
 /// Something that was decided together with a stage that is durable by now.
 #[derive(Debug)]
@@ -22,4 +25,46 @@ impl Saved<Action> {
     pub fn for_test(action: Action) -> Self {
         Self(action)
     }
+}
+
+/// The place where an object's stage is kept.
+#[async_trait]
+pub trait Journal: Send {
+    /// Replaces the stage `before` by `stage`. Returns once that is durable, or known not to be;
+    /// goes on trying as long as nobody can tell.
+    ///
+    /// # Errors
+    /// [`NotSaved`]; what is kept then is not `stage`.
+    async fn write(&mut self, before: &Stage, stage: &Stage) -> Result<(), NotSaved>;
+}
+
+/// Why a stage was not saved. Nothing that was decided with it may be done.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSaved {
+    /// Another stage than the one decided on is kept: begin again from that.
+    #[error("somebody else has saved another stage")]
+    Overtaken,
+    /// There is no object to keep it for any more.
+    #[error("the object is gone")]
+    Gone,
+    /// The place cannot be written to.
+    #[error("the stage could not be written")]
+    Failed(#[source] std::io::Error),
+}
+
+/// Makes `after` durable and `decided`, which was decided with it, executable. When the
+/// decision left the stage as it was there is nothing to write.
+///
+/// # Errors
+/// As for [`Journal::write`].
+pub async fn save<J: Journal + ?Sized, T>(
+    journal: &mut J,
+    before: &Stage,
+    after: &Stage,
+    decided: T,
+) -> Result<Saved<T>, NotSaved> {
+    if before != after {
+        journal.write(before, after).await?;
+    }
+    Ok(Saved(decided))
 }

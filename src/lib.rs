@@ -16,3 +16,4 @@ pub mod journal;
 pub mod output;
 pub mod run;
 pub mod shim;
+pub mod step;

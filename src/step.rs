@@ -1,0 +1,140 @@
+//! One turn of *decide, save, act, observe*.
+//!
+//! The operator and `remote-command run` drive the same turn; only the journal and the way
+//! to a machine differ. Not here: waiting, and what to do with output.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::core::action::{Action, Seen};
+use crate::core::decide::{Decision, Now, decide};
+use crate::core::plan::{Asked, Hold, HoldKind, Plan, Value};
+use crate::core::stage::Stage;
+use crate::host::{Host, Lookup, LookupError, Material, SecretValues};
+use crate::journal::{Journal, NotSaved, save};
+
+/// How machines are reached: by the opaque connection text that is kept with an attempt.
+pub trait Reach: Send + Sync {
+    /// The host at the other end. Does not connect.
+    fn host(&self, connection: &str) -> Arc<dyn Host>;
+}
+
+/// What a turn needs besides the stage.
+pub struct Step<'a> {
+    pub plan: &'a Plan,
+    pub asked: &'a Asked,
+    pub reach: &'a dyn Reach,
+    pub lookup: &'a dyn Lookup,
+}
+
+/// What came of a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// An action was performed, over the host at `connection`: take the next turn at once
+    /// with what was seen.
+    Acted { seen: Seen, connection: String },
+    /// Nothing to do before `wake` (`None`: ever) unless something changes.
+    Resting { wake: Option<Timestamp> },
+    /// The source of Secrets could not be asked; nothing was decided. Try again after a while.
+    Deferred { message: String },
+}
+
+impl Step<'_> {
+    /// Takes one turn: decides from `stage` and `seen`, makes the new stage durable, performs
+    /// the action. `stage` is the new one afterwards, if it was saved.
+    ///
+    /// # Errors
+    /// [`NotSaved`]; nothing was done then.
+    pub async fn turn<J: Journal + ?Sized>(
+        &self,
+        journal: &mut J,
+        stage: &mut Stage,
+        seen: &Seen,
+        now: &Now,
+    ) -> Result<Turned, NotSaved> {
+        let (decision, material) = match self.decide(stage, seen, now).await {
+            Ok(decided) => decided,
+            Err(message) => return Ok(Turned::Deferred { message }),
+        };
+        let Decision { stage: next, action, wake } = decision;
+        let Some(action) = action else {
+            save(journal, stage, &next, ()).await?;
+            *stage = next;
+            return Ok(Turned::Resting { wake });
+        };
+        let connection = next.connection_for(&action, self.asked).to_owned();
+        let saved = save(journal, stage, &next, action).await?;
+        *stage = next;
+        let host = self.reach.host(&connection);
+        let seen = host.act(self.plan, &saved, material).await;
+        Ok(Turned::Acted { seen, connection })
+    }
+
+    /// Decides, with the values of Secrets and ConfigMaps at hand if a launch comes of it. A
+    /// missing one is a reason not to launch, found before anything is saved or sent.
+    async fn decide(
+        &self,
+        stage: &Stage,
+        seen: &Seen,
+        now: &Now,
+    ) -> Result<(Decision, Option<Material>), String> {
+        let decision = decide(self.plan, self.asked, stage, seen, now);
+        let launches = matches!(decision.action, Some(Action::Launch { .. }));
+        let leads_to_launch = matches!(decision.action, Some(Action::Prepare { .. }));
+        if !launches && !leads_to_launch {
+            return Ok((decision, None));
+        }
+        match material(self.plan, self.lookup).await {
+            Ok(material) => Ok((decision, launches.then_some(material))),
+            Err(LookupError::Unavailable(message)) => Err(message),
+            Err(missing) => {
+                let asked = Asked { hold: Some(hold(&missing)), ..self.asked.clone() };
+                Ok((decide(self.plan, &asked, stage, seen, now), None))
+            }
+        }
+    }
+}
+
+/// Why a launch waits for something that could not be found.
+pub fn hold(missing: &LookupError) -> Hold {
+    let reason = match missing {
+        LookupError::SecretNotFound(_) => "SecretNotFound",
+        LookupError::SecretKeyNotFound(..) => "SecretKeyNotFound",
+        LookupError::ConfigMapNotFound(..) => "ConfigMapNotFound",
+        LookupError::Unavailable(_) => "Unavailable",
+    };
+    Hold { kind: HoldKind::Missing, reason: reason.to_owned(), message: missing.to_string() }
+}
+
+/// Fetches the values that a launch of the plan needs.
+///
+/// # Errors
+/// The first that is missing, or a source that could not be asked.
+pub async fn material(plan: &Plan, lookup: &dyn Lookup) -> Result<Material, LookupError> {
+    let mut env = Vec::with_capacity(plan.program.env.len());
+    for (name, value) in &plan.program.env {
+        env.push((name.clone(), fetch(value, lookup).await?));
+    }
+    let stdin = match &plan.program.stdin {
+        Some(value) => Some(fetch(value, lookup).await?),
+        None => None,
+    };
+    Ok(Material { env, stdin })
+}
+
+async fn fetch(value: &Value, lookup: &dyn Lookup) -> Result<Zeroizing<Vec<u8>>, LookupError> {
+    match value {
+        Value::Literal(text) => Ok(Zeroizing::new(text.clone().into_bytes())),
+        Value::SecretKey { name, key } => {
+            let mut values: SecretValues = lookup.secret(name).await?;
+            let missing = || LookupError::SecretKeyNotFound(name.clone(), key.clone());
+            values.remove(key).ok_or_else(missing)
+        }
+        Value::ConfigMapKey { name, key } => {
+            let text = lookup.config_map(name, key).await?;
+            Ok(Zeroizing::new(text.into_bytes()))
+        }
+    }
+}
