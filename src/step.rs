@@ -34,7 +34,7 @@ pub struct Step<'a> {
 pub enum Turned {
     /// An action was performed, over the host at `connection`: take the next turn at once
     /// with what was seen.
-    Acted { seen: Seen, connection: String },
+    Acted { seen: Box<Seen>, connection: String },
     /// Nothing to do before `wake` (`None`: ever) unless something changes.
     Resting { wake: Option<Timestamp> },
     /// The source of Secrets could not be asked; nothing was decided. Try again after a while.
@@ -68,7 +68,7 @@ impl Step<'_> {
         let saved = save(journal, stage, &next, action).await?;
         *stage = next;
         let host = self.reach.host(&connection);
-        let seen = host.act(self.plan, &saved, material).await;
+        let seen = Box::new(host.act(self.plan, &saved, material).await);
         Ok(Turned::Acted { seen, connection })
     }
 
