@@ -203,6 +203,7 @@ fn entry() -> Entry {
         attempt: 1,
         kind: Kind::Command,
         token: "0123456789abcdef0123456789abcdef".into(),
+        machine: String::new(),
     }
 }
 

@@ -20,6 +20,11 @@ pub struct Entry {
     pub kind: Kind,
     /// 32 lower-case hex digits.
     pub token: String,
+    /// [`super::record::Identity::machine`] of the host it was prepared on: another machine
+    /// that answers a verb on this entry is `WrongHost`. Empty until Prepare has told it,
+    /// and for Direct; then it is not compared.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
 }
 
 /// What an entry runs.
@@ -74,7 +79,8 @@ pub enum Action {
     /// Takes the claim itself, so that no launch of this entry can ever win.
     Revoke { entry: Entry, boot: String, store: String },
     /// Removes the files of every entry of the object and leaves tombstones. Ends no process.
-    Sweep { uid: String },
+    /// `machine` is compared as [`Entry::machine`] is.
+    Sweep { uid: String, machine: String },
 }
 
 impl Action {

@@ -18,7 +18,7 @@ pub struct Identity {
     pub boot: String,
     /// Id of the record store, made when the store was.
     pub store: String,
-    /// Milliseconds since boot, without suspend.
+    /// Milliseconds since boot by the host's own clock (on Linux that counts suspend).
     pub uptime_ms: u64,
     /// True when start times can be had: losses can be told from silence.
     pub can_tell: bool,
@@ -35,6 +35,9 @@ pub struct ProcessId {
 /// The processes of a claimed entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIds {
+    /// The boot identity they belong to; in another boot they name nobody.
+    #[serde(default)]
+    pub boot: String,
     pub supervisor: ProcessId,
     pub command: ProcessId,
 }
