@@ -34,6 +34,7 @@ test: tools format-check lint ## Formatting, lints, generated files and every te
 .PHONY: lint
 lint: ## Clippy with the house lints; dependencies against deny.toml
 	@cargo clippy --all-targets -- -D warnings
+	@playground/programs/deny --log-level error check bans licenses sources
 
 .PHONY: format
 format: ## Format the code
@@ -49,7 +50,8 @@ generate: ## Write crds/ from the types
 
 .PHONY: tools
 tools: ## Get what is missing: control plane programs, sshd, shells
-	@playground/programs/packages
+	@playground/programs/need sshd=openssh-server ssh-keygen=openssh-client ps=procps \
+	  busybox=busybox fish=fish tcsh=tcsh sudo=sudo
 	@playground/programs/get >/dev/null
 
 .PHONY: clean
