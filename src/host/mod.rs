@@ -1,6 +1,9 @@
 //! Effects towards machines: a channel to run one constant line on, and the
 //! verbs built on it. Not here: what to do (`core`), and where results are kept.
 
+pub mod hosts;
+mod ssh;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -54,6 +57,15 @@ pub enum Event {
     Closed,
     /// The connection ended under it; nobody knows what became of the process.
     Lost(Fault),
+}
+
+/// What a check of a host learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The server's identification line (RFC 4253, 4.2).
+    pub server_version: String,
+    /// `SHA256:...` of the key it showed.
+    pub host_key_fingerprint: String,
 }
 
 /// Which of the two output streams.

@@ -1,0 +1,104 @@
+//! All machines: the one place where the operator and the command line get a [`super::Host`].
+//!
+//! Machines are kept apart by scope (the namespace), so that nobody's connection is used with
+//! another's credentials.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ssh::{Dialer, Link, Pool};
+use super::{HostFacts, Lookup, Transport};
+use crate::core::connection::Connection;
+use crate::core::fault::Fault;
+
+/// Every machine this process speaks to.
+#[derive(Default)]
+pub struct Hosts {
+    dialer: Dialer,
+    machines: Mutex<HashMap<Key, Arc<Machine>>>,
+}
+
+type Key = (String, Connection);
+
+/// One machine, as reached with one set of parameters from one scope.
+struct Machine {
+    pool: Arc<Pool>,
+}
+
+impl Hosts {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The bare way to a machine. Nothing is dialled before it is used.
+    pub fn transport(
+        &self,
+        scope: &str,
+        connection: &Connection,
+        lookup: Arc<dyn Lookup>,
+    ) -> Arc<dyn Transport> {
+        Arc::new(Link(self.machine(scope, connection, lookup).pool.clone()))
+    }
+
+    /// Makes a real connection (or uses the one that stands) and exchanges a ping. Nothing
+    /// is run: an account with a forced command would run it.
+    ///
+    /// # Errors
+    /// The fault of the stage that failed.
+    pub async fn check(
+        &self,
+        scope: &str,
+        connection: &Connection,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<HostFacts, Fault> {
+        self.machine(scope, connection, lookup).pool.check().await
+    }
+
+    /// Looks again at once, with new connections, at every machine of the scope whose way
+    /// leads over something of this name: a RemoteHost, a Secret or a ConfigMap that changed.
+    pub fn poke(&self, scope: &str, name: &str) {
+        for ((of, connection), machine) in self.lock().iter() {
+            if of == scope && leads_over(connection, name) {
+                machine.pool.poke();
+            }
+        }
+    }
+
+    /// Commands and verbs on the machine's connections at this moment.
+    pub fn active_sessions(&self, scope: &str, connection: &Connection) -> usize {
+        let key = (scope.to_owned(), connection.clone());
+        self.lock().get(&key).map_or(0, |machine| machine.pool.sessions())
+    }
+
+    /// Ends every connection in order, within seconds. Commands on the hosts live on.
+    pub async fn shutdown(&self) {
+        let machines: Vec<_> = self.lock().drain().map(|(_, machine)| machine).collect();
+        futures::future::join_all(machines.iter().map(|machine| machine.pool.shut())).await;
+    }
+
+    fn machine(
+        &self,
+        scope: &str,
+        connection: &Connection,
+        lookup: Arc<dyn Lookup>,
+    ) -> Arc<Machine> {
+        let mut machines = self.lock();
+        machines.retain(|_, machine| Arc::strong_count(machine) > 1 || !machine.pool.is_idle());
+        let key = (scope.to_owned(), connection.clone());
+        let machine = machines.entry(key).or_insert_with(|| {
+            Arc::new(Machine { pool: self.dialer.pool(connection.clone(), lookup) })
+        });
+        machine.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Machine>>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn leads_over(connection: &Connection, name: &str) -> bool {
+    connection.hops.iter().any(|hop| {
+        let map = hop.host_keys.config_map.as_ref().map(|(map, _)| map.as_str());
+        hop.name == name || hop.credentials == name || map == Some(name)
+    })
+}

@@ -1,0 +1,308 @@
+//! Proving who we are: key, certificate or password, read at the moment of use.
+//!
+//! A refusal is remembered by [`Breaker`] and never hammered: sshd punishes the source
+//! address (PerSourcePenalties), so one bad credential could lock every command out of a host.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::signature::Signer as _;
+use russh::keys::ssh_encoding::Encode as _;
+use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
+use russh::{MethodKind, MethodSet};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::fault::{Stage, classify};
+use super::session::Client;
+use crate::core::connection::Hop;
+use crate::core::fault::{Fault, Standing, Transient};
+use crate::host::{Lookup, LookupError, SecretValues};
+
+/// What one Secret offers, parsed. Lives only as long as the authentication.
+pub(super) struct Credentials {
+    key: Option<Arc<PrivateKey>>,
+    certificate: Option<Certificate>,
+    password: Option<Zeroizing<String>>,
+    /// Of the Secret's content, to know a refused credential again.
+    digest: [u8; 32],
+}
+
+impl Credentials {
+    /// Reads the hop's Secret.
+    ///
+    /// # Errors
+    /// `CredentialsInvalid` when it is missing, offers nothing, or cannot be read;
+    /// `HostUnreachable` when the source of Secrets could not be asked.
+    pub(super) async fn read(hop: &Hop, lookup: &dyn Lookup) -> Result<Self, Fault> {
+        let secret = match lookup.secret(&hop.credentials).await {
+            Ok(secret) => secret,
+            Err(error @ LookupError::Unavailable(_)) => {
+                return Err(Fault::new(Transient::HostUnreachable, error.to_string()));
+            }
+            Err(error) => return Err(Fault::new(Standing::CredentialsInvalid, error.to_string())),
+        };
+        Self::parse(&secret).map_err(|flaw| {
+            let message = format!("secret {:?}: {flaw}", hop.credentials);
+            Fault::new(Standing::CredentialsInvalid, message)
+        })
+    }
+
+    fn parse(secret: &SecretValues) -> Result<Self, String> {
+        let passphrase = text(secret, "passphrase")?;
+        let key = match text(secret, "ssh-privatekey")? {
+            None => None,
+            Some(pem) => {
+                let words = passphrase.as_ref().map(|p| p.trim_end_matches(['\r', '\n']));
+                let key = russh::keys::decode_secret_key(&pem, words)
+                    .map_err(|error| format!("ssh-privatekey cannot be read: {error}"))?;
+                Some(Arc::new(key))
+            }
+        };
+        let certificate = match text(secret, "ssh-certificate")? {
+            None => None,
+            Some(line) => Some(
+                Certificate::from_openssh(line.trim())
+                    .map_err(|error| format!("ssh-certificate cannot be read: {error}"))?,
+            ),
+        };
+        if certificate.is_some() && key.is_none() {
+            return Err("ssh-certificate needs ssh-privatekey beside it".to_owned());
+        }
+        let password = text(secret, "password")?
+            .map(|p| Zeroizing::new(p.trim_end_matches(['\r', '\n']).to_owned()));
+        if key.is_none() && password.is_none() {
+            return Err("neither ssh-privatekey nor password is set".to_owned());
+        }
+        Ok(Self { key, certificate, password, digest: digest(secret) })
+    }
+}
+
+fn text(secret: &SecretValues, key: &str) -> Result<Option<Zeroizing<String>>, String> {
+    let Some(value) = secret.get(key).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let text = std::str::from_utf8(value).map_err(|_| format!("{key} is not text"))?;
+    Ok(Some(Zeroizing::new(text.to_owned())))
+}
+
+fn digest(secret: &SecretValues) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (name, value) in secret {
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        hash.update((value.len() as u64).to_be_bytes());
+        hash.update(value.as_slice());
+    }
+    hash.finalize().into()
+}
+
+/// One attempt's answer.
+enum Answer {
+    Accepted,
+    /// Methods the server would still take; empty also when the connection is gone.
+    Refused(MethodSet),
+}
+
+/// Authenticates `hop.user`, with the certificate, the key, then the password.
+///
+/// # Errors
+/// `AuthenticationRejected`, or the fault of the link.
+pub(super) async fn authenticate(
+    handle: &mut Handle<Client>,
+    hop: &Hop,
+    credentials: Credentials,
+) -> Result<(), Fault> {
+    let mut tried = Vec::new();
+    let mut remaining = MethodSet::empty();
+    if let Some(key) = credentials.key {
+        let hash = rsa_hash(handle, &key).await?;
+        if let Some(certificate) = credentials.certificate {
+            tried.push("certificate");
+            match with_certificate(handle, hop, certificate, (&key, hash)).await? {
+                Answer::Accepted => return Ok(()),
+                Answer::Refused(_) => {}
+            }
+        }
+        tried.push("publickey");
+        let key = PrivateKeyWithHashAlg::new(key, hash);
+        match plain(handle.authenticate_publickey(&hop.user, key).await)? {
+            Answer::Accepted => return Ok(()),
+            Answer::Refused(methods) => remaining = methods,
+        }
+    }
+    if let Some(password) = credentials.password {
+        tried.push("password");
+        if tried.len() == 1 || remaining.contains(&MethodKind::Password) {
+            match plain(handle.authenticate_password(&hop.user, password.as_str()).await)? {
+                Answer::Accepted => return Ok(()),
+                Answer::Refused(methods) => remaining = methods,
+            }
+        }
+        if remaining.contains(&MethodKind::KeyboardInteractive)
+            && interactive(handle, &hop.user, &password).await?
+        {
+            return Ok(());
+        }
+    }
+    let tried = tried.join(", ");
+    let message = format!("{} did not accept user {:?} (tried {tried})", hop.address, hop.user);
+    Err(Fault::new(Standing::AuthenticationRejected, message))
+}
+
+fn plain(result: Result<AuthResult, russh::Error>) -> Result<Answer, Fault> {
+    match result {
+        Ok(AuthResult::Success) => Ok(Answer::Accepted),
+        Ok(AuthResult::Failure { remaining_methods, .. }) => Ok(Answer::Refused(remaining_methods)),
+        Err(error) => Err(classify(&error, Stage::Authenticate)),
+    }
+}
+
+/// The hash for RSA signatures: what the server names, else SHA-512. Never SHA-1.
+async fn rsa_hash(handle: &Handle<Client>, key: &PrivateKey) -> Result<Option<HashAlg>, Fault> {
+    if !key.algorithm().is_rsa() {
+        return Ok(None);
+    }
+    match handle.best_supported_rsa_hash().await {
+        Ok(Some(Some(hash))) => Ok(Some(hash)),
+        Ok(None) => Ok(Some(HashAlg::Sha512)),
+        Ok(Some(None)) => {
+            let message = "the server takes RSA keys with SHA-1 signatures only";
+            Err(Fault::new(Standing::NoCommonAlgorithm, message))
+        }
+        Err(error) => Err(classify(&error, Stage::Authenticate)),
+    }
+}
+
+/// Answers every hidden prompt with the password, for servers that offer nothing else. At most
+/// three rounds: a server may ask for ever.
+async fn interactive(
+    handle: &mut Handle<Client>,
+    user: &str,
+    password: &Zeroizing<String>,
+) -> Result<bool, Fault> {
+    let failed = |error: russh::Error| classify(&error, Stage::Authenticate);
+    let mut answer =
+        handle.authenticate_keyboard_interactive_start(user, None).await.map_err(failed)?;
+    for _ in 0..3 {
+        let prompts = match answer {
+            KeyboardInteractiveAuthResponse::Success => return Ok(true),
+            KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
+            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
+        };
+        let said = |echo: bool| if echo { String::new() } else { password.to_string() };
+        let responses = prompts.iter().map(|prompt| said(prompt.echo)).collect();
+        answer =
+            handle.authenticate_keyboard_interactive_respond(responses).await.map_err(failed)?;
+    }
+    Ok(matches!(answer, KeyboardInteractiveAuthResponse::Success))
+}
+
+/// Signs with a key of ours in place of an agent: the library offers RSA certificates with
+/// SHA-1 only, unless a signer brings its own hash.
+struct OwnKey<'a>(&'a PrivateKey);
+
+#[derive(Debug, thiserror::Error)]
+enum SignFailed {
+    #[error("the key could not sign")]
+    Key,
+    #[error("the connection ended")]
+    Gone(#[from] russh::SendError),
+}
+
+impl russh::Signer for OwnKey<'_> {
+    type Error = SignFailed;
+
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, SignFailed> {
+        let signature = match self.0.key_data() {
+            KeypairData::Rsa(rsa) => (rsa, hash).try_sign(&to_sign),
+            _ => self.0.try_sign(&to_sign),
+        }
+        .map_err(|_| SignFailed::Key)?;
+        let blob: Vec<u8> = Vec::try_from(signature).map_err(|_| SignFailed::Key)?;
+        blob.encode(&mut to_sign).map_err(|_| SignFailed::Key)?;
+        Ok(to_sign)
+    }
+}
+
+async fn with_certificate(
+    handle: &mut Handle<Client>,
+    hop: &Hop,
+    certificate: Certificate,
+    (key, hash): (&PrivateKey, Option<HashAlg>),
+) -> Result<Answer, Fault> {
+    let mut signer = OwnKey(key);
+    let asked = handle.authenticate_certificate_with(&hop.user, certificate, hash, &mut signer);
+    match asked.await {
+        Ok(result) => plain(Ok(result)),
+        Err(SignFailed::Key) => {
+            let message = "the private key does not fit its certificate";
+            Err(Fault::new(Standing::CredentialsInvalid, message))
+        }
+        Err(SignFailed::Gone(_)) => {
+            Err(Fault::new(Transient::ConnectionLost, "the server closed the connection"))
+        }
+    }
+}
+
+/// Refused credentials, by (host, user, content): each rests at least 30 s, longer each time.
+#[derive(Debug, Default)]
+pub(super) struct Breaker(Mutex<HashMap<[u8; 32], Rest>>);
+
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    pause: Duration,
+    fault: Fault,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Breaker {
+    /// The earlier refusal, while it rests.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn check(&self, hop: &Hop, credentials: &Credentials) -> Result<(), Fault> {
+        let rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match rests.get(&breaker_key(hop, &credentials.digest)) {
+            Some(rest) if Instant::now() < rest.until => Err(rest.fault.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Key under which [`Breaker::settle`] remembers; the credentials are used up by then.
+    pub(super) fn key(hop: &Hop, credentials: &Credentials) -> [u8; 32] {
+        breaker_key(hop, &credentials.digest)
+    }
+
+    /// Remembers a refusal, or forgets it after a success.
+    pub(super) fn settle(&self, key: [u8; 32], refusal: Option<&Fault>) {
+        let mut rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        rests.retain(|_, rest| now < rest.until + LONGEST_PAUSE);
+        let Some(fault) = refusal else {
+            rests.remove(&key);
+            return;
+        };
+        let before = rests.get(&key).map_or(FIRST_PAUSE / 2, |rest| rest.pause);
+        let pause = (before * 2).min(LONGEST_PAUSE);
+        rests.insert(key, Rest { until: now + pause, pause, fault: fault.clone() });
+    }
+}
+
+fn breaker_key(hop: &Hop, digest: &[u8; 32]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(format!("{:?}", (&hop.address, hop.port, &hop.user)));
+    hash.update(digest);
+    hash.finalize().into()
+}

@@ -1,0 +1,276 @@
+//! Making a connection: name, TCP, handshake, authentication, each within its own limit.
+//!
+//! Jump hosts are dialled in order; each further one through a channel of the one before.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use russh::keys::Algorithm;
+use russh::{Limits, Preferred, cipher, compression};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::auth::{self, Breaker, Credentials};
+use super::fault::{self, Broken, Stage};
+use super::gate::Gate;
+use super::session::{Client, Ending, Session};
+use super::socket::{Greeting, Socket, Switch, TripOnDrop};
+use super::trust::Trust;
+use crate::core::connection::{Connection, Hop};
+use crate::core::fault::{Cause, Fault, Standing, Transient};
+use crate::host::{Lookup, LookupError};
+
+/// Bytes after which we begin a new key exchange: far beyond where servers begin one (OpenSSH:
+/// 1 GiB to 64 GiB by cipher), because the library drops a busy connection during an exchange
+/// it began itself. Still below what 32-bit packet numbers allow.
+const REKEY_BYTES: usize = 16 << 30;
+/// Likewise for time; servers that limit it begin the exchange themselves.
+const REKEY_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What all dialling shares: the memory of refusals, and the gate before each host.
+#[derive(Debug, Default)]
+pub(super) struct Etiquette {
+    pub(super) breaker: Breaker,
+    pub(super) gate: Gate,
+}
+
+/// Dials every hop of `connection`.
+///
+/// # Errors
+/// The fault of the stage that failed, naming the hop if it is a jump host.
+pub(super) async fn dial(
+    connection: &Connection,
+    lookup: &dyn Lookup,
+    etiquette: &Etiquette,
+) -> Result<Session, Fault> {
+    let mut below: Option<Box<Session>> = None;
+    let last = connection.hops.len().saturating_sub(1);
+    for (index, hop) in connection.hops.iter().enumerate() {
+        let reached = reach(hop, below.take(), lookup, etiquette).await.map_err(|fault| {
+            let via = if index == last { String::new() } else { format!("via {}: ", hop.name) };
+            Fault::new(fault.cause, format!("{via}{}", fault.message))
+        })?;
+        below = Some(Box::new(reached));
+    }
+    let target = below.map(|session| *session);
+    target.ok_or_else(|| Fault::new(Standing::HostUnusable, "the connection names no host"))
+}
+
+/// Dials one hop, directly or through the session `below`.
+async fn reach(
+    hop: &Hop,
+    below: Option<Box<Session>>,
+    lookup: &dyn Lookup,
+    etiquette: &Etiquette,
+) -> Result<Session, Fault> {
+    let trust = known_keys(hop, lookup).await?;
+    let credentials = Credentials::read(hop, lookup).await?;
+    etiquette.breaker.check(hop, &credentials)?;
+    let _turn = etiquette.gate.enter(hop).await?;
+    let deadline = Instant::now() + hop.timeouts.connect;
+    let mut greeted = match &below {
+        None => {
+            let tcp = connect(hop, deadline).await?;
+            shake(tcp, hop, trust).await?
+        }
+        Some(jump) => {
+            let tunnel = timeout_at(deadline, jump.tunnel(&hop.address, hop.port)).await;
+            let tunnel = tunnel.unwrap_or_else(|_| Err(connect_timeout(hop)))?;
+            shake(tunnel, hop, trust).await?
+        }
+    };
+    log_in(&mut greeted, hop, credentials, &etiquette.breaker).await?;
+    Ok(greeted.into_session(below))
+}
+
+async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
+    let mut text = hop.host_keys.known_hosts.clone().unwrap_or_default();
+    if let Some((name, key)) = &hop.host_keys.config_map {
+        match lookup.config_map(name, key).await {
+            Ok(lines) => text.extend(["\n", &lines]),
+            Err(error @ LookupError::Unavailable(_)) => {
+                return Err(Fault::new(Transient::HostUnreachable, error.to_string()));
+            }
+            Err(error) => return Err(Fault::new(Standing::HostKeyUnknown, error.to_string())),
+        }
+    }
+    Ok(Trust::new(&hop.address, hop.port, &text, &hop.host_keys.fingerprints))
+}
+
+/// Resolves and connects, trying every address within the one deadline.
+async fn connect(hop: &Hop, deadline: Instant) -> Result<TcpStream, Fault> {
+    let resolving = tokio::net::lookup_host((hop.address.as_str(), hop.port));
+    let addresses: Vec<SocketAddr> = match timeout_at(deadline, resolving).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(unresolved(hop, &error.to_string())),
+        Err(_) => return Err(unresolved(hop, "no answer in time")),
+    };
+    let mut failed = unresolved(hop, "the name has no address");
+    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
+        left = left.saturating_sub(1);
+        failed = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                tune(&tcp, hop);
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => fault::connecting(&error, &address.to_string()),
+            Err(_) => connect_timeout(hop),
+        };
+    }
+    Err(failed)
+}
+
+fn unresolved(hop: &Hop, why: &str) -> Fault {
+    Fault::new(Transient::NameResolutionFailed, format!("resolving {:?}: {why}", hop.address))
+}
+
+fn connect_timeout(hop: &Hop) -> Fault {
+    let limit = hop.timeouts.connect;
+    let message = format!("no connection to {} port {} in {limit:?}", hop.address, hop.port);
+    Fault::new(Transient::ConnectTimeout, message)
+}
+
+/// Options that only make faults known sooner; a system that lacks one works without it.
+fn tune(tcp: &TcpStream, hop: &Hop) {
+    use rustix::net::sockopt;
+    let _ = tcp.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(tcp, true);
+    let unacknowledged = u32::try_from(patience(hop).as_millis()).unwrap_or(u32::MAX);
+    let _ = sockopt::set_tcp_user_timeout(tcp, unacknowledged);
+}
+
+/// How long a silent peer is borne.
+fn patience(hop: &Hop) -> Duration {
+    hop.keep_alive.interval * hop.keep_alive.missed.max(1)
+}
+
+/// A connection that shook hands and has not logged in.
+struct Greeted {
+    handle: Handle<Client>,
+    ending: Arc<Ending>,
+    switch: Arc<Switch>,
+    guard: TripOnDrop,
+    greeting: Arc<Greeting>,
+    shown: Arc<OnceLock<String>>,
+}
+
+impl Greeted {
+    fn into_session(self, below: Option<Box<Session>>) -> Session {
+        self.guard.disarm();
+        Session {
+            handle: self.handle,
+            ending: self.ending,
+            switch: self.switch,
+            server_version: self.greeting.version().unwrap_or_default(),
+            host_key: self.shown.get().cloned().unwrap_or_default(),
+            below,
+        }
+    }
+}
+
+/// Banner and key exchange. The guard ends the library's task if we give up or are dropped.
+async fn shake<S>(stream: S, hop: &Hop, trust: Trust) -> Result<Greeted, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (switch, greeting) = (Arc::new(Switch::default()), Arc::new(Greeting::default()));
+    let (ending, shown) = (Arc::new(Ending::default()), Arc::new(OnceLock::new()));
+    let guard = TripOnDrop::new(switch.clone());
+    let socket = Socket::new(stream, switch.clone(), greeting.clone(), patience(hop));
+    let config = Arc::new(config(hop, &trust));
+    let client = Client::new(trust, shown.clone(), ending.clone());
+    let limit = hop.timeouts.handshake;
+    match timeout(limit, client::connect_stream(config, socket, client)).await {
+        Ok(Ok(handle)) => Ok(Greeted { handle, ending, switch, guard, greeting, shown }),
+        Ok(Err(Broken::Library(error))) => Err(fault::handshake(&error, &greeting)),
+        Ok(Err(broken @ Broken::Key(_))) => Err(broken.fault(Stage::Handshake)),
+        Err(_) => {
+            let missing = if greeting.version().is_none() { "banner" } else { "key exchange" };
+            let message = format!("{} sent no complete {missing} in {limit:?}", hop.address);
+            Err(Fault::new(Transient::HandshakeTimeout, message))
+        }
+    }
+}
+
+async fn log_in(
+    greeted: &mut Greeted,
+    hop: &Hop,
+    credentials: Credentials,
+    breaker: &Breaker,
+) -> Result<(), Fault> {
+    let key = Breaker::key(hop, &credentials);
+    let limit = hop.timeouts.authenticate;
+    let asked = auth::authenticate(&mut greeted.handle, hop, credentials);
+    let answer = match timeout(limit, asked).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let message = format!("{} did not settle authentication in {limit:?}", hop.address);
+            Err(Fault::new(Transient::AuthenticationTimeout, message))
+        }
+    };
+    let Err(mut fault) = answer else {
+        breaker.settle(key, None);
+        return Ok(());
+    };
+    if greeted.handle.is_closed() {
+        // The library reports a connection that ended meanwhile as a plain refusal.
+        let ended = greeted.ending.fault().await;
+        let refused = matches!(ended.cause, Cause::Standing(Standing::AuthenticationRejected));
+        fault = if refused { Fault::new(ended.cause, fault.message) } else { ended };
+    }
+    if fault.cause == Cause::Standing(Standing::AuthenticationRejected) {
+        breaker.settle(key, Some(&fault));
+    }
+    Err(fault)
+}
+
+fn config(hop: &Hop, trust: &Trust) -> client::Config {
+    client::Config {
+        limits: Limits {
+            rekey_write_limit: REKEY_BYTES,
+            rekey_read_limit: REKEY_BYTES,
+            rekey_time_limit: REKEY_TIME,
+        },
+        keepalive_interval: Some(hop.keep_alive.interval),
+        // The library gives up one interval after the last one allowed.
+        keepalive_max: usize::try_from(hop.keep_alive.missed).unwrap_or(3).max(2) - 1,
+        preferred: preferred(trust.algorithms(), trust.certificate_algorithms()),
+        ..client::Config::default()
+    }
+}
+
+/// AES-GCM first where the processor has AES: twice as fast there as ChaCha20.
+fn preferred(keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Preferred {
+    const WITH_AES: &[cipher::Name] =
+        &[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
+    const WITHOUT: &[cipher::Name] =
+        &[cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_128_CTR];
+    Preferred {
+        key: Cow::Owned(keys),
+        host_key_certificates: Cow::Owned(certificates),
+        cipher: Cow::Borrowed(if aes_in_hardware() { WITH_AES } else { WITHOUT }),
+        compression: Cow::Borrowed(&[compression::NONE]),
+        ..Preferred::DEFAULT
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn aes_in_hardware() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn aes_in_hardware() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn aes_in_hardware() -> bool {
+    false
+}

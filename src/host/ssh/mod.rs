@@ -1,0 +1,32 @@
+//! SSH: connections that are made within limits, shared by many commands, and known to end.
+//!
+//! What comes out of here is a [`super::Transport`], and faults in the words of
+//! [`crate::core::fault`]; the library underneath shows nowhere else. Not here: what is run.
+
+mod auth;
+mod dial;
+mod exec;
+mod fault;
+mod gate;
+mod pool;
+mod session;
+mod socket;
+mod trust;
+
+use std::sync::Arc;
+
+pub(crate) use pool::{Link, Pool};
+
+use super::Lookup;
+use crate::core::connection::Connection;
+
+/// What all connections of this process share: manners towards hosts.
+#[derive(Debug, Default)]
+pub(crate) struct Dialer(Arc<dial::Etiquette>);
+
+impl Dialer {
+    /// The connections to one machine, for one namespace. Nothing is dialled yet.
+    pub(crate) fn pool(&self, connection: Connection, lookup: Arc<dyn Lookup>) -> Arc<Pool> {
+        Pool::new(connection, lookup, self.0.clone())
+    }
+}

@@ -1,0 +1,436 @@
+//! One machine's connections: shared by many commands, bounded, and renewed when they end.
+//!
+//! One dial at a time; all who wait share it. A failed dial is remembered for a while, so that
+//! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{Etiquette, dial};
+use super::exec::{self, Outlet, Started, Unopened};
+use super::session::Session;
+use crate::core::connection::Connection;
+use crate::core::fault::{Cause, Fault, Transient};
+use crate::host::{ExecChannel, HostFacts, Input, Lookup, Transport};
+
+/// An unused connection is closed after this long.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long to wait for one of the host's sessions to become free.
+const TURN_LIMIT: Duration = Duration::from_secs(30);
+/// Connections to one machine at once.
+const CONNECTIONS: usize = 16;
+/// How often an exec that certainly was not sent is tried on another connection.
+const TRIES: usize = 4;
+/// A connection takes no new commands after this many bytes: long before we would begin a key
+/// exchange ourselves, which the library does not survive under load.
+const WORN: u64 = 4 << 30;
+/// How long a standing fault is believed without being asked to look again.
+const STANDING_REST: Duration = Duration::from_secs(300);
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// Bytes and events queued to and from a consumer.
+const QUEUE: usize = 64;
+
+/// The connections to one machine, for one namespace.
+pub(crate) struct Pool {
+    connection: Connection,
+    lookup: Arc<dyn Lookup>,
+    etiquette: Arc<Etiquette>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    live: Vec<Live>,
+    dialing: bool,
+    rest: Option<Rest>,
+    failures: u32,
+    /// Sessions per connection; learned downwards when the server refuses one.
+    limit: usize,
+    /// Counts pokes, so that an answer to an older question is not remembered.
+    epoch: u64,
+    shut: bool,
+    made: u64,
+}
+
+struct Live {
+    id: u64,
+    session: Arc<Session>,
+    /// Commands on it.
+    open: usize,
+    /// Channels closed by us while their process ran on: they still count on the server.
+    left: usize,
+    /// Takes no more commands and is closed with its last one.
+    retired: bool,
+    idle_since: Instant,
+}
+
+struct Rest {
+    fault: Fault,
+    until: Instant,
+}
+
+enum Turn {
+    Lease(Lease),
+    Dial(u64),
+    Wait,
+    Refuse(Fault),
+}
+
+impl Pool {
+    pub(super) fn new(
+        connection: Connection,
+        lookup: Arc<dyn Lookup>,
+        etiquette: Arc<Etiquette>,
+    ) -> Arc<Self> {
+        let limit = usize::try_from(connection.sessions).unwrap_or(8).max(1);
+        let state = State {
+            live: Vec::new(),
+            dialing: false,
+            rest: None,
+            failures: 0,
+            limit,
+            epoch: 0,
+            shut: false,
+            made: 0,
+        };
+        let state = Mutex::new(state);
+        Arc::new(Self { connection, lookup, etiquette, state, changed: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `line` on some connection; tried elsewhere while it certainly did not start.
+    pub(super) async fn start(self: &Arc<Self>, line: &str) -> Result<Started, Unopened> {
+        let mut tries = 1;
+        loop {
+            let lease = self.lease().await.map_err(|fault| Unopened { fault, sent: false })?;
+            match exec::start(lease, line).await {
+                Err(unopened) if !unopened.sent && elsewhere(&unopened.fault) && tries < TRIES => {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Runs `line` and gives every event to `sink`, which must not wait.
+    ///
+    /// # Errors
+    /// [`Unopened`], which knows whether the command may have started.
+    #[expect(dead_code, reason = "for Direct commands, to come")]
+    pub(crate) async fn open_into(
+        self: &Arc<Self>,
+        line: &str,
+        sink: Box<dyn FnMut(crate::host::Event) + Send>,
+    ) -> Result<mpsc::Sender<Input>, Unopened> {
+        let started = self.start(line).await?;
+        let (input, inputs) = mpsc::channel(QUEUE);
+        started.pump(inputs, Outlet::Sink(sink));
+        Ok(input)
+    }
+
+    /// A real exchange with the machine that runs nothing on it: a connection and a ping.
+    pub(crate) async fn check(self: &Arc<Self>) -> Result<HostFacts, Fault> {
+        let lease = self.lease().await?;
+        let session = lease.session();
+        let limit = self.connection.hops.last().map_or(TURN_LIMIT, |hop| hop.timeouts.handshake);
+        let ping = tokio::time::timeout(limit, session.handle.send_ping()).await;
+        if session.ending.is_over() {
+            return Err(session.ending.fault().await);
+        }
+        match ping {
+            Ok(Ok(())) => Ok(HostFacts {
+                server_version: session.server_version.clone(),
+                host_key_fingerprint: session.host_key.clone(),
+            }),
+            Ok(Err(_)) => Err(session.ending.fault().await),
+            Err(_) => {
+                lease.suspect();
+                let message = format!("the server did not answer a ping in {limit:?}");
+                Err(Fault::new(Transient::ReplyTimeout, message))
+            }
+        }
+    }
+
+    /// The machine's key as last shown on a live connection.
+    #[expect(dead_code, reason = "for Direct commands, to come")]
+    pub(crate) fn host_key(&self) -> Option<String> {
+        self.lock().live.last().map(|live| live.session.host_key.clone())
+    }
+
+    /// Commands on this machine's connections.
+    pub(crate) fn sessions(&self) -> usize {
+        self.lock().live.iter().map(|live| live.open).sum()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.live.is_empty() && !state.dialing && state.rest.is_none()
+    }
+
+    /// Forgets what failed and takes new commands to new connections: keys, credentials or
+    /// the host itself changed.
+    pub(crate) fn poke(&self) {
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.rest = None;
+        state.failures = 0;
+        state.live.iter_mut().for_each(|live| live.retired = true);
+        self.sweep(&mut state);
+    }
+
+    /// Ends every connection; nothing is dialled afterwards.
+    pub(crate) async fn shut(&self) {
+        let sessions: Vec<_> = {
+            let mut state = self.lock();
+            state.shut = true;
+            state.live.drain(..).map(|live| live.session).collect()
+        };
+        self.changed.notify_waiters();
+        futures::future::join_all(sessions.iter().map(|session| session.close())).await;
+    }
+
+    async fn lease(self: &Arc<Self>) -> Result<Lease, Fault> {
+        let deadline = Instant::now() + self.dial_limit() + TURN_LIMIT;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.turn() {
+                Turn::Lease(lease) => return Ok(lease),
+                Turn::Refuse(fault) => return Err(fault),
+                Turn::Dial(epoch) => drop(tokio::spawn(self.clone().dial(epoch))),
+                Turn::Wait => {}
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                let message = "all sessions of this host stayed in use";
+                return Err(Fault::new(Transient::ChannelRefused, message));
+            }
+        }
+    }
+
+    fn turn(self: &Arc<Self>) -> Turn {
+        let mut state = self.lock();
+        if state.shut {
+            return Turn::Refuse(Fault::new(Transient::ConnectionLost, "shutting down"));
+        }
+        self.sweep(&mut state);
+        let limit = state.limit;
+        let free = |live: &&mut Live| !live.retired && live.open + live.left < limit;
+        if let Some(live) = state.live.iter_mut().find(free) {
+            live.open += 1;
+            let session = live.session.clone();
+            return Turn::Lease(Lease { pool: self.clone(), id: live.id, session });
+        }
+        let serving = state.live.iter().any(|live| !live.retired);
+        if let Some(rest) = state.rest.as_ref().filter(|rest| Instant::now() < rest.until) {
+            return if serving { Turn::Wait } else { Turn::Refuse(rest.fault.clone()) };
+        }
+        if state.dialing || state.live.len() >= CONNECTIONS {
+            return Turn::Wait;
+        }
+        state.dialing = true;
+        Turn::Dial(state.epoch)
+    }
+
+    /// Drops ended connections and closes spent ones that no command is on.
+    fn sweep(&self, state: &mut State) {
+        for live in &mut state.live {
+            live.retired |= live.session.ending.is_over() || live.session.switch.moved() > WORN;
+            live.retired |= live.left >= state.limit;
+        }
+        let (spent, kept) = std::mem::take(&mut state.live)
+            .into_iter()
+            .partition::<Vec<_>, _>(|live| live.retired && live.open == 0);
+        state.live = kept;
+        for live in spent {
+            tokio::spawn(async move { live.session.close().await });
+        }
+    }
+
+    /// The most a dial may take: every limit of every hop.
+    fn dial_limit(&self) -> Duration {
+        let limits = self.connection.hops.iter().map(|hop| &hop.timeouts);
+        limits.map(|t| t.connect + t.handshake + t.authenticate).sum()
+    }
+
+    async fn dial(self: Arc<Self>, epoch: u64) {
+        let dialing = Dialing(self.clone());
+        let dialled = dial(&self.connection, self.lookup.as_ref(), &self.etiquette).await;
+        let unwanted = self.settle(dialled, epoch);
+        drop(dialing);
+        if let Some(session) = unwanted {
+            session.close().await;
+        }
+    }
+
+    /// Takes a dial's result into account; gives back a connection nobody wants any more.
+    fn settle(self: &Arc<Self>, dialled: Result<Session, Fault>, epoch: u64) -> Option<Session> {
+        let mut state = self.lock();
+        let current = state.epoch == epoch && !state.shut;
+        match dialled {
+            Err(fault) if current => state.remember(fault),
+            Err(_) => {}
+            Ok(session) if current => self.admit(&mut state, session),
+            Ok(session) => return Some(session),
+        }
+        None
+    }
+
+    fn admit(self: &Arc<Self>, state: &mut State, session: Session) {
+        let (session, id) = (Arc::new(session), state.made);
+        state.made += 1;
+        state.rest = None;
+        state.failures = 0;
+        let idle_since = Instant::now();
+        let watched = session.clone();
+        state.live.push(Live { id, session, open: 0, left: 0, retired: false, idle_since });
+        tokio::spawn(watch(Arc::downgrade(self), id, watched));
+    }
+
+    /// Retires the connection when it has been unused for long; the time until the next look.
+    fn look(&self, id: u64) -> Option<Duration> {
+        let mut state = self.lock();
+        let live = state.live.iter_mut().find(|live| live.id == id)?;
+        let idle = live.idle_since.elapsed();
+        if live.open > 0 {
+            return Some(IDLE);
+        }
+        if idle < IDLE {
+            return Some(IDLE - idle);
+        }
+        live.retired = true;
+        self.sweep(&mut state);
+        None
+    }
+}
+
+impl State {
+    fn remember(&mut self, fault: Fault) {
+        self.failures = self.failures.saturating_add(1);
+        let rest = match fault.cause {
+            Cause::Standing(_) => STANDING_REST,
+            Cause::Transient(_) | Cause::Ours(_) => {
+                let doubled = FIRST_REST * 2_u32.saturating_pow(self.failures.min(10) - 1);
+                doubled.min(LONGEST_REST).mul_f64(rand::random_range(0.5..1.0))
+            }
+        };
+        self.rest = Some(Rest { fault, until: Instant::now() + rest });
+    }
+
+    fn live(&mut self, id: u64) -> Option<&mut Live> {
+        self.live.iter_mut().find(|live| live.id == id)
+    }
+}
+
+/// Whether another connection may do better.
+fn elsewhere(fault: &Fault) -> bool {
+    matches!(fault.cause, Cause::Transient(Transient::ConnectionLost | Transient::ChannelRefused))
+}
+
+/// Marks that a dial is under way, however it ends.
+struct Dialing(Arc<Pool>);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.lock().dialing = false;
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Removes a connection when it ends or has been unused for long.
+async fn watch(pool: Weak<Pool>, id: u64, session: Arc<Session>) {
+    let mut next = IDLE;
+    loop {
+        let ended = tokio::time::timeout(next, session.ending.over()).await.is_ok();
+        let Some(pool) = pool.upgrade() else { return };
+        if ended {
+            let mut state = pool.lock();
+            pool.sweep(&mut state);
+            drop(state);
+            pool.changed.notify_waiters();
+            return;
+        }
+        match pool.look(id) {
+            Some(wait) => next = wait,
+            None => return,
+        }
+    }
+}
+
+/// One session's place on a connection, given back when dropped.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    id: u64,
+    session: Arc<Session>,
+}
+
+impl Lease {
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.session.clone()
+    }
+
+    /// The channel is closed by us and its process may run on: the server keeps its place.
+    pub(super) fn leave_running(&self) {
+        if let Some(live) = self.pool.lock().live(self.id) {
+            live.left += 1;
+        }
+    }
+
+    /// The connection answered too late to be given further commands.
+    pub(super) fn suspect(&self) {
+        if let Some(live) = self.pool.lock().live(self.id) {
+            live.retired = true;
+        }
+    }
+
+    /// Learns from a channel that was not opened.
+    pub(super) fn unopened(&self, fault: &Fault) {
+        let mut state = self.pool.lock();
+        let Some(live) = state.live(self.id) else { return };
+        if fault.cause != Cause::Transient(Transient::ChannelRefused) {
+            live.retired = true;
+            return;
+        }
+        let others = (live.open - 1) + live.left;
+        if others == 0 {
+            live.retired = true;
+            state.remember(fault.clone());
+        }
+        state.limit = state.limit.min(others.max(1));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        if let Some(live) = state.live(self.id) {
+            live.open -= 1;
+            live.idle_since = Instant::now();
+        }
+        self.pool.sweep(&mut state);
+        drop(state);
+        self.pool.changed.notify_waiters();
+    }
+}
+
+/// [`Pool`] as a way to run lines.
+pub(crate) struct Link(pub(crate) Arc<Pool>);
+
+#[async_trait]
+impl Transport for Link {
+    async fn open(&self, line: &str) -> Result<ExecChannel, Fault> {
+        let started = self.0.start(line).await.map_err(|unopened| unopened.fault)?;
+        let (input, inputs) = mpsc::channel(QUEUE);
+        let (events, received) = mpsc::channel(QUEUE);
+        started.pump(inputs, Outlet::queue(events));
+        Ok(ExecChannel { input, events: received })
+    }
+}

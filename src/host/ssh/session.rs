@@ -1,0 +1,170 @@
+//! One authenticated connection: the library's handle, its end, and what it runs over.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use russh::client::{DisconnectReason, Handle, Handler};
+use russh::keys::PublicKeyOrCertificate;
+use russh::{Channel, ChannelStream, client};
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{Broken, disconnected, not_opened};
+use super::socket::Switch;
+use super::trust::{Trust, fingerprint};
+use crate::core::fault::{Fault, Transient};
+
+/// How long an orderly goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The first known cause of a connection's end. The library tells it to the handler only.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    fault: OnceLock<Fault>,
+    over: CancellationToken,
+}
+
+impl Ending {
+    fn set(&self, fault: Fault) {
+        let _ = self.fault.set(fault);
+        self.over.cancel();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Waits for the end.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// The cause; waits a moment for it, as channels learn of an end before its cause is told.
+    pub(super) async fn fault(&self) -> Fault {
+        let _ = tokio::time::timeout(GOODBYE, self.over.cancelled()).await;
+        self.fault.get().cloned().unwrap_or_else(|| {
+            Fault::new(Transient::ConnectionLost, "the connection ended without a word")
+        })
+    }
+}
+
+/// The library's view of us: checks the host key, and learns why the connection ended.
+#[derive(Debug)]
+pub(super) struct Client {
+    trust: Trust,
+    shown: Arc<OnceLock<String>>,
+    ending: Arc<Ending>,
+}
+
+impl Client {
+    pub(super) fn new(trust: Trust, shown: Arc<OnceLock<String>>, ending: Arc<Ending>) -> Self {
+        Self { trust, shown, ending }
+    }
+}
+
+impl Drop for Client {
+    /// However the library's task ends, a panic included, the connection counts as ended.
+    fn drop(&mut self) {
+        self.ending.set(Fault::new(Transient::ConnectionLost, "the connection ended"));
+    }
+}
+
+impl Handler for Client {
+    type Error = Broken;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
+        let (key, verdict) = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => (key.clone(), self.trust.check(key)),
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                let now = jiff::Timestamp::now().as_second();
+                let now = u64::try_from(now).unwrap_or(0);
+                let key = certificate.public_key().clone().into();
+                (key, self.trust.check_certificate(certificate, now))
+            }
+        };
+        let _ = self.shown.set(fingerprint(&key));
+        verdict.map(|()| true).map_err(Broken::Key)
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {
+        self.ending.set(disconnected(&reason));
+        match reason {
+            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
+            DisconnectReason::Error(broken) => Err(broken),
+        }
+    }
+}
+
+/// An authenticated connection, with the jump hosts it runs over. Dropping it ends it at once.
+pub(super) struct Session {
+    pub(super) handle: Handle<Client>,
+    pub(super) ending: Arc<Ending>,
+    pub(super) switch: Arc<Switch>,
+    /// `SSH-2.0-...`
+    pub(super) server_version: String,
+    /// `SHA256:...`
+    pub(super) host_key: String,
+    /// The jump host it runs over.
+    pub(super) below: Option<Box<Session>>,
+}
+
+impl Session {
+    /// Opens a channel for one command.
+    ///
+    /// # Errors
+    /// `ChannelRefused`, or the fault of the link. Not to be cancelled: the server would keep
+    /// a channel that nobody closes.
+    pub(super) async fn channel(&self) -> Result<Channel<client::Msg>, Fault> {
+        match self.handle.channel_open_session().await {
+            Ok(channel) => Ok(channel),
+            Err(error) => match not_opened(&error) {
+                Some(refused) => Err(refused),
+                None => Err(self.ending.fault().await),
+            },
+        }
+    }
+
+    /// A TCP connection made by this jump host.
+    ///
+    /// # Errors
+    /// `HostUnreachable` when it cannot reach the target, or the fault of the link.
+    pub(super) async fn tunnel(
+        &self,
+        address: &str,
+        port: u16,
+    ) -> Result<ChannelStream<client::Msg>, Fault> {
+        let opened =
+            self.handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0).await;
+        match opened {
+            Ok(channel) => Ok(channel.into_stream()),
+            Err(error) => {
+                let Some(refused) = not_opened(&error) else {
+                    return Err(self.ending.fault().await);
+                };
+                let why = refused.message;
+                let message = format!("the jump host cannot reach {address} port {port}: {why}");
+                Err(Fault::new(Transient::HostUnreachable, message))
+            }
+        }
+    }
+
+    /// Says goodbye and ends the connection and those below it, within about a second each.
+    pub(super) async fn close(&self) {
+        let mut next = Some(self);
+        while let Some(session) = next {
+            let goodbye = async {
+                let reason = russh::Disconnect::ByApplication;
+                let _ = session.handle.disconnect(reason, "", "").await;
+                session.ending.over().await;
+            };
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+            session.switch.trip();
+            next = session.below.as_deref();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.switch.trip();
+    }
+}

@@ -1,0 +1,257 @@
+//! Which host keys are accepted. Pure: text, names and keys in, a verdict out.
+//!
+//! Sources are OpenSSH's known_hosts text (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT) and SHA256
+//! fingerprints. There is no accepting on first use. Host certificates are accepted when a
+//! `@cert-authority` line of the host's names their authority.
+
+use hmac::{Hmac, KeyInit, Mac};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
+use sha1::Sha1;
+
+use crate::core::fault::{Fault, Standing};
+
+/// What is known of one host's keys.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// The host as people know it: `host` or `[host]:port`.
+    name: String,
+    /// The bare host name or address, which certificates name as principal.
+    host: String,
+    keys: Vec<PublicKey>,
+    authorities: Vec<PublicKey>,
+    revoked: Vec<PublicKey>,
+    fingerprints: Vec<String>,
+    /// Lines that could not be read; told when the key turns out to be unknown.
+    unreadable: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    None,
+    Authority,
+    Revoked,
+}
+
+struct Line<'a> {
+    marker: Marker,
+    hosts: &'a str,
+    key: PublicKey,
+}
+
+impl Trust {
+    /// Reads the lines of `known_hosts` that speak of this host, and the fingerprints.
+    pub(super) fn new(host: &str, port: u16, known_hosts: &str, fingerprints: &[String]) -> Self {
+        let host = host.to_ascii_lowercase();
+        let name = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
+        let mut trust = Self { name, host, ..Self::default() };
+        trust.fingerprints =
+            fingerprints.iter().map(|f| f.trim().trim_end_matches('=').to_owned()).collect();
+        let (exact, bare) = trust.read(known_hosts);
+        trust.keys = if exact.is_empty() { bare } else { exact };
+        trust
+    }
+
+    /// Keys listed for the exact name, and those for the bare host. The latter stand in where
+    /// the former are missing, as in OpenSSH's client (sshconnect.c, check_host_key).
+    fn read(&mut self, text: &str) -> (Vec<PublicKey>, Vec<PublicKey>) {
+        let (mut exact, mut bare) = (Vec::new(), Vec::new());
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let Some(line) = parse(line) else {
+                self.unreadable += 1;
+                continue;
+            };
+            let names_it = matches(line.hosts, &self.name);
+            let names_host = matches(line.hosts, &self.host);
+            match line.marker {
+                Marker::Revoked if names_it || names_host => self.revoked.push(line.key),
+                Marker::Authority if names_it || names_host => self.authorities.push(line.key),
+                Marker::None if names_it => exact.push(line.key),
+                Marker::None if names_host => bare.push(line.key),
+                Marker::None | Marker::Authority | Marker::Revoked => {}
+            }
+        }
+        (exact, bare)
+    }
+
+    /// Host key algorithms to ask for, those of known keys first: a server with several keys
+    /// must show the one that is pinned. SHA-1 signatures are never asked for.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        let (mut first, last): (Vec<_>, Vec<_>) = ALGORITHMS
+            .iter()
+            .cloned()
+            .partition(|a| self.keys.iter().any(|key| same_kind(&key.algorithm(), a)));
+        first.extend(last);
+        first
+    }
+
+    /// Certificate algorithms to ask for; none where no authority is known.
+    pub(super) fn certificate_algorithms(&self) -> Vec<Algorithm> {
+        if self.authorities.is_empty() { Vec::new() } else { ALGORITHMS.to_vec() }
+    }
+
+    /// Whether `key` is this host's.
+    ///
+    /// # Errors
+    /// `HostKeyRevoked`, `HostKeyMismatch` (another key of this kind is known) or
+    /// `HostKeyUnknown`.
+    pub(super) fn check(&self, key: &PublicKey) -> Result<(), Fault> {
+        let shown = fingerprint(key);
+        if self.revoked.iter().any(|known| known.key_data() == key.key_data()) {
+            let message = format!("the key {shown} of {} is marked as revoked", self.name);
+            return Err(Fault::new(Standing::HostKeyRevoked, message));
+        }
+        let known = self.keys.iter().any(|known| known.key_data() == key.key_data());
+        if known || self.fingerprints.contains(&shown) {
+            return Ok(());
+        }
+        let kind = key.algorithm();
+        let other = self.keys.iter().any(|known| same_kind(&known.algorithm(), &kind));
+        if other || !self.fingerprints.is_empty() {
+            let message =
+                format!("{} showed the key {shown}, which is not the known one", self.name);
+            return Err(Fault::new(Standing::HostKeyMismatch, message));
+        }
+        let unread = match self.unreadable {
+            0 => String::new(),
+            count => format!(" ({count} lines of knownHosts could not be read)"),
+        };
+        let message = format!("no {kind} key of {} is known{unread}; it showed {shown}", self.name);
+        Err(Fault::new(Standing::HostKeyUnknown, message))
+    }
+
+    /// Whether `certificate` makes its key this host's, at `now` (seconds since 1970). A
+    /// certificate that does not is no worse than its bare key.
+    ///
+    /// # Errors
+    /// As [`Trust::check`].
+    pub(super) fn check_certificate(
+        &self,
+        certificate: &Certificate,
+        now: u64,
+    ) -> Result<(), Fault> {
+        let authority = PublicKey::from(certificate.signature_key().clone());
+        let key = PublicKey::from(certificate.public_key().clone());
+        for revoked in &self.revoked {
+            if [authority.key_data(), key.key_data()].contains(&revoked.key_data()) {
+                let message =
+                    format!("the certificate of {} or its authority is revoked", self.name);
+                return Err(Fault::new(Standing::HostKeyRevoked, message));
+            }
+        }
+        let Err(flaw) = self.certified(certificate, now) else { return Ok(()) };
+        self.check(&key).map_err(|fault| {
+            Fault::new(fault.cause, format!("{} (its certificate: {flaw})", fault.message))
+        })
+    }
+
+    /// OpenSSH's rules for host certificates (sshkey.c, sshkey_cert_check_host).
+    fn certified(&self, certificate: &Certificate, now: u64) -> Result<(), &'static str> {
+        if certificate.cert_type() != CertType::Host {
+            return Err("not a host certificate");
+        }
+        if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
+            return Err("signed with SHA-1");
+        }
+        if certificate.critical_options().iter().next().is_some() {
+            return Err("it has critical options");
+        }
+        let named = |pattern: &String| glob(&pattern.to_ascii_lowercase(), &self.host);
+        if !certificate.valid_principals().iter().any(named) {
+            return Err("it names other hosts");
+        }
+        let authorities: Vec<_> =
+            self.authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
+        certificate
+            .validate_at(now, &authorities)
+            .map_err(|_| "unknown authority, bad signature, or out of its time")
+    }
+}
+
+/// `SHA256:...` as `ssh-keygen -l` prints it.
+pub(super) fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+const ALGORITHMS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+fn same_kind(one: &Algorithm, other: &Algorithm) -> bool {
+    match (one, other) {
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
+        (one, other) => one == other,
+    }
+}
+
+fn parse(line: &str) -> Option<Line<'_>> {
+    let mut words = line.split_ascii_whitespace();
+    let first = words.next()?;
+    let (marker, hosts) = match first {
+        "@cert-authority" => (Marker::Authority, words.next()?),
+        "@revoked" => (Marker::Revoked, words.next()?),
+        unknown if unknown.starts_with('@') => return None,
+        hosts => (Marker::None, hosts),
+    };
+    let (kind, blob) = (words.next()?, words.next()?);
+    let key = PublicKey::from_openssh(&format!("{kind} {blob}")).ok()?;
+    Some(Line { marker, hosts, key })
+}
+
+/// Whether a line's host field speaks of `name`: one hashed name, or a comma list of patterns
+/// in which a matching `!pattern` excludes the host.
+fn matches(hosts: &str, name: &str) -> bool {
+    if let Some(hashed) = hosts.strip_prefix("|1|") {
+        return hashed_name(hashed, name).unwrap_or(false);
+    }
+    let mut found = false;
+    for pattern in hosts.split(',') {
+        let pattern = pattern.to_ascii_lowercase();
+        match pattern.strip_prefix('!') {
+            Some(excluded) if glob(excluded, name) => return false,
+            Some(_) => {}
+            None => found |= glob(&pattern, name),
+        }
+    }
+    found
+}
+
+/// HMAC-SHA1 of the name under the line's salt (OpenSSH hostfile.c, host_hash).
+fn hashed_name(hashed: &str, name: &str) -> Option<bool> {
+    use base64::Engine;
+    let (salt, hash) = hashed.split_once('|')?;
+    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).ok();
+    let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(&decode(salt)?).ok()?;
+    mac.update(name.as_bytes());
+    Some(mac.verify_slice(&decode(hash)?).is_ok())
+}
+
+/// `*` and `?`, as OpenSSH's match.c has them. Linear in both, with one place to go back to.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p + 1, t));
+                p += 1;
+            }
+            Some(b'?') => (p, t) = (p + 1, t + 1),
+            Some(c) if Some(c) == text.get(t) => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                Some((after, from)) => {
+                    star = Some((after, from + 1));
+                    (p, t) = (after, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == b'*')
+}
