@@ -44,6 +44,8 @@ pub struct Options {
     pub max_sessions: u32,
     /// Variables of every session, beside the one that says where records go.
     pub environment: Vec<(String, String)>,
+    /// XDG_STATE_HOME of every session, if not a directory beside the configuration.
+    pub state: Option<PathBuf>,
     /// More lines of sshd_config, before all others: sshd takes the first of its kind.
     pub lines: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             host_keys: vec![Kind::Ed25519],
             max_sessions: 100,
             environment: Vec::new(),
+            state: None,
             lines: Vec::new(),
         }
     }
@@ -64,6 +67,7 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 pub struct Recipe {
     directory: PathBuf,
+    state: PathBuf,
     port: u16,
 }
 
@@ -78,7 +82,8 @@ impl Recipe {
             None => free_ports::<1>()?[0],
         };
         fs::write(file, format!("{port}\n"))?;
-        let recipe = Recipe { directory, port };
+        let state = options.state.clone().unwrap_or_else(|| directory.join("state"));
+        let recipe = Recipe { directory, state, port };
         for &kind in &options.host_keys {
             recipe.key("host", kind)?;
         }
@@ -95,7 +100,7 @@ impl Recipe {
 
     /// XDG_STATE_HOME of every session: records on the host go below it.
     pub fn state(&self) -> PathBuf {
-        self.directory.join("state")
+        self.state.clone()
     }
 
     /// HOME of every session: the start-up files of whoever runs this stay out of it,

@@ -1,0 +1,38 @@
+//! How the playground starts the operator: the release build, with a kubeconfig, all
+//! that it writes below one directory.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::Result;
+use crate::support::plane::free_ports;
+use crate::support::program::Program;
+
+/// The operator with its log, state and port in `directory`.
+pub fn program(directory: &Path, kubeconfig: &Path) -> Result<Program> {
+    // The playground is target/release/examples/playground.
+    let this = std::env::current_exe()?;
+    let release = this.parent().and_then(Path::parent).ok_or("this program has no directory")?;
+    let path = release.join("remote-command");
+    if !path.is_file() {
+        return Err(format!("{} is missing: type `make build`", path.display()).into());
+    }
+    let state = directory.join("operator-state");
+    fs::create_dir_all(&state)?;
+    Ok(Program::new(path, directory.join("operator.log"))
+        .arg("operator")
+        .arg(format!("--listen=127.0.0.1:{}", port(directory)?))
+        .arg(format!("--state-directory={}", state.display()))
+        .env("KUBECONFIG", kubeconfig))
+}
+
+/// Where its metrics and health are; the same after a restart.
+pub fn port(directory: &Path) -> Result<u16> {
+    let file = directory.join("operator.port");
+    if let Some(port) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
+        return Ok(port);
+    }
+    let [port] = free_ports()?;
+    fs::write(file, format!("{port}\n"))?;
+    Ok(port)
+}

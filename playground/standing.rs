@@ -1,0 +1,180 @@
+//! The playground that is left running below target/playground: `up`, `down` and
+//! `operator-restart`. Each part is known by a pid file; `up` starts what is missing
+//! and leaves alone what is alive.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::processes::{self, Signal};
+use crate::support::program::{self, Program};
+use crate::support::{Result, plane, programs, sshd, until};
+use crate::{operator, remote_host};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// In the order in which they end.
+const PARTS: [&str; 5] = ["operator", "sshd", "kube-controller-manager", "kube-apiserver", "etcd"];
+
+fn directory() -> PathBuf {
+    // The program is in target/release/examples, whatever `target` is called.
+    let this = std::env::current_exe().unwrap_or_default();
+    let target = this.ancestors().nth(3).map(Path::to_owned);
+    target.unwrap_or_else(|| programs::root().join("target")).join("playground")
+}
+
+/// What every process of this playground carries, should its pid file get lost.
+fn mark(directory: &Path) -> String {
+    format!("REMOTE_COMMAND_PLAYGROUND={}", directory.display())
+}
+
+fn host_state(directory: &Path) -> PathBuf {
+    directory.join("host-state")
+}
+
+fn pid_file(directory: &Path, part: &str) -> PathBuf {
+    directory.join(format!("{part}.pid"))
+}
+
+fn leave(directory: &Path, part: &str, program: Program) -> Result<()> {
+    let program = program.env("REMOTE_COMMAND_PLAYGROUND", directory);
+    if program.leave(&pid_file(directory, part))? {
+        println!("started {part}");
+    }
+    Ok(())
+}
+
+/// Starts what is not running and waits until the host `local` is Ready.
+pub async fn up() -> Result<()> {
+    let directory = directory();
+    fs::create_dir_all(&directory)?;
+    let plane = plane::Recipe::open(&directory)?;
+    place_programs(&directory)?;
+    start_plane(&directory, &plane).await?;
+    let sshd = start_sshd(&directory).await?;
+    plane::apply_crds(&plane).await?;
+    remote_host::declare(&plane, &sshd, "default", sshd.port()).await?;
+    leave(&directory, "operator", operator::program(&directory, &plane.kubeconfig_path())?)?;
+    println!("waiting for the host `local`");
+    let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "remotehost/local"];
+    if let Err(failure) = plane.kubectl(&wait).await {
+        let log = directory.join("operator.log");
+        return Err(format!("{failure}\nthe operator's log is {}", log.display()).into());
+    }
+    tell_what_next(&directory)
+}
+
+async fn start_plane(directory: &Path, plane: &plane::Recipe) -> Result<()> {
+    leave(directory, "etcd", plane.etcd()?)?;
+    until(LIMIT, "etcd answers", async || plane.etcd_answers()).await?;
+    let apiserver = plane.apiserver()?;
+    leave(directory, "kube-apiserver", apiserver.clone())?;
+    let file = pid_file(directory, "kube-apiserver");
+    let mut ended = false;
+    until(LIMIT, "the API server is ready", async || {
+        ended = program::left(&file).is_none();
+        ended || plane.is_ready().await
+    })
+    .await?;
+    if ended {
+        return Err(format!("kube-apiserver ended:\n{}", apiserver.last_words()).into());
+    }
+    leave(directory, "kube-controller-manager", plane.controllers()?)
+}
+
+async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
+    let state = Some(host_state(directory));
+    let options = sshd::Options { state, ..sshd::Options::default() };
+    let recipe = sshd::Recipe::open(&directory.join("sshd"), &options)?;
+    leave(directory, "sshd", recipe.program()?)?;
+    until(LIMIT, "sshd answers", async || recipe.answers()).await?;
+    Ok(recipe)
+}
+
+/// The programs to type, in one directory for the PATH.
+fn place_programs(directory: &Path) -> Result<()> {
+    let bin = directory.join("bin");
+    fs::create_dir_all(&bin)?;
+    let kubectl = programs::control_plane("kubectl")?;
+    // What kubectl caches goes with the playground too.
+    let cache = directory.join("kubectl-cache");
+    let text = format!(
+        "#!/bin/sh\nKUBECACHEDIR='{}' exec '{}' \"$@\"\n",
+        cache.display(),
+        kubectl.display()
+    );
+    fs::write(bin.join("kubectl"), text)?;
+    fs::set_permissions(bin.join("kubectl"), fs::Permissions::from_mode(0o755))?;
+    let this = std::env::current_exe()?;
+    let release = this.ancestors().nth(2).ok_or("this program has no directory")?;
+    for name in ["remote-command", "kubectl-remote_command"] {
+        let link = bin.join(name);
+        if !link.is_symlink() {
+            symlink(release.join("remote-command"), link)?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_what_next(directory: &Path) -> Result<()> {
+    let shown = |path: PathBuf| path.display().to_string();
+    println!(
+        "
+The playground is up. Type next:
+
+  export KUBECONFIG={kubeconfig} PATH={bin}:$PATH
+  kubectl apply -f examples/01-hello.yaml
+  kubectl get remotecommands --watch
+  tail -f {log}
+
+  make operator-restart    kill -9 the operator, start it again
+  make down                stop everything and remove it
+
+Records on the host: {records}
+Metrics: http://127.0.0.1:{port}/metrics",
+        kubeconfig = shown(directory.join("kubeconfig")),
+        bin = shown(directory.join("bin")),
+        log = shown(directory.join("operator.log")),
+        records = shown(host_state(directory).join("remote-command")),
+        port = operator::port(directory)?,
+    );
+    Ok(())
+}
+
+/// Ends every process of the playground, what its commands left on the host included.
+pub fn down() -> Result<()> {
+    let directory = directory();
+    for part in PARTS {
+        let file = pid_file(&directory, part);
+        if part == "sshd"
+            && let Some(listener) = program::left(&file)
+        {
+            // Its connections would go on without it.
+            listener.signal(Signal::STOP);
+            let connections = processes::descendants(listener.pid);
+            let own = |pid| processes::name(pid).starts_with("sshd");
+            connections.iter().filter(|c| own(c.pid)).for_each(|c| c.signal(Signal::KILL));
+        }
+        program::end_left(&file, part != "sshd")?;
+    }
+    processes::kill_marked(&format!("XDG_STATE_HOME={}", host_state(&directory).display()));
+    processes::kill_marked(&mark(&directory));
+    match fs::remove_dir_all(&directory) {
+        Ok(()) => println!("the playground is down"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => println!("no playground is up"),
+        Err(e) => return Err(format!("cannot remove {}: {e}", directory.display()).into()),
+    }
+    Ok(())
+}
+
+/// SIGKILL, as a crash would do it, and a new start.
+pub fn operator_restart() -> Result<()> {
+    let directory = directory();
+    let kubeconfig = directory.join("kubeconfig");
+    if !kubeconfig.exists() {
+        return Err("no playground is up: type `make up` first".into());
+    }
+    program::end_left(&pid_file(&directory, "operator"), false)?;
+    leave(&directory, "operator", operator::program(&directory, &kubeconfig)?)
+}
