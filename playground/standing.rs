@@ -3,6 +3,7 @@
 //! and leaves alone what is alive.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub async fn up() -> Result<()> {
     let sshd = start_sshd(&directory).await?;
     plane::apply_crds(&plane).await?;
     remote_host::declare(&plane, &sshd, "default", sshd.port()).await?;
-    leave(&directory, "operator", operator::program(&directory, &plane.kubeconfig_path())?)?;
+    start_operator(&directory, &plane.kubeconfig_path()).await?;
     println!("waiting for the host `local`");
     let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "remotehost/local"];
     if let Err(failure) = plane.kubectl(&wait).await {
@@ -90,6 +91,23 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
     leave(directory, "sshd", recipe.program()?)?;
     until(LIMIT, "sshd answers", async || recipe.answers()).await?;
     Ok(recipe)
+}
+
+/// Starts it unless it is alive, and waits until it serves its health.
+async fn start_operator(directory: &Path, kubeconfig: &Path) -> Result<()> {
+    let program = operator::program(directory, kubeconfig)?;
+    leave(directory, "operator", program.clone())?;
+    let (file, port) = (pid_file(directory, "operator"), operator::port(directory)?);
+    let mut ended = false;
+    until(LIMIT, "the operator serves its health", async || {
+        ended = program::left(&file).is_none();
+        ended || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+    })
+    .await?;
+    if ended {
+        return Err(format!("the operator ended:\n{}", program.last_words()).into());
+    }
+    Ok(())
 }
 
 /// The programs to type, in one directory for the PATH.
@@ -169,12 +187,12 @@ pub fn down() -> Result<()> {
 }
 
 /// SIGKILL, as a crash would do it, and a new start.
-pub fn operator_restart() -> Result<()> {
+pub async fn operator_restart() -> Result<()> {
     let directory = directory();
     let kubeconfig = directory.join("kubeconfig");
     if !kubeconfig.exists() {
         return Err("no playground is up: type `make up` first".into());
     }
     program::end_left(&pid_file(&directory, "operator"), false)?;
-    leave(&directory, "operator", operator::program(&directory, &kubeconfig)?)
+    start_operator(&directory, &kubeconfig).await
 }
