@@ -6,12 +6,16 @@
 //! any kind, and what to do next (`core`).
 
 pub mod command;
+pub mod connection;
 pub mod crd;
 pub mod duration;
 pub mod host;
+pub mod invalid;
 pub mod limits;
+pub mod plan;
 pub mod quantity;
 pub mod rules;
+pub mod sentences;
 pub mod status;
 pub mod value;
 
@@ -19,12 +23,15 @@ pub use command::{
     Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec, Resolution,
     ResolutionVerdict, RunPolicy, Verify,
 };
+pub use connection::{Resolve, ViaError, connection, connection_of};
 pub use duration::Duration;
 pub use host::{
     Credentials, HostKeys, HostRef, HostTimeouts, KeepAlive, RemoteHost, RemoteHostSpec,
     RemoteHostStatus, SecretRef,
 };
+pub use invalid::InvalidSpec;
 pub use limits::{Backoff, Output, Retry, Timeouts};
+pub use plan::{Place, asked, place, plan};
 pub use quantity::Quantity;
 pub use status::{
     AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,

@@ -7,6 +7,8 @@
 
 use kube::core::{Message, Rule};
 
+use super::sentences as say;
+
 /// Text that can be an argument, a variable or a path.
 pub const NO_NUL: &str = r"^[^\x00]*$";
 /// The name of an environment variable (POSIX, Base Definitions 8.1).
@@ -43,26 +45,18 @@ pub fn no_jump_to_itself() -> Rule {
 }
 
 pub fn address() -> Rule {
-    rule(
-        format!("self.address.matches('{ADDRESS}')"),
-        ".address",
-        "address is a DNS name or an IP address, without user, port and brackets",
-    )
+    rule(format!("self.address.matches('{ADDRESS}')"), ".address", say::ADDRESS)
 }
 
 pub fn user() -> Rule {
-    rule(
-        "!self.user.startsWith('-')",
-        ".user",
-        "user is a login on the machine: it does not begin with '-'",
-    )
+    rule("!self.user.startsWith('-')", ".user", say::USER)
 }
 
 pub fn state_directory() -> Rule {
     rule(
         "!has(self.stateDirectory) || self.stateDirectory.startsWith('/')",
         ".stateDirectory",
-        "stateDirectory is an absolute path, like /var/lib/remote-command",
+        say::STATE_DIRECTORY,
     )
 }
 
@@ -71,8 +65,7 @@ pub fn some_host_key() -> Rule {
         "has(self.knownHosts) || has(self.configMapKeyRef) \
          || (has(self.fingerprints) && self.fingerprints.size() > 0)",
         "",
-        "at least one of knownHosts, configMapKeyRef and fingerprints is required: \
-         ssh-keyscan HOST prints known_hosts lines",
+        say::SOME_HOST_KEY,
     )
 }
 
@@ -95,52 +88,32 @@ pub fn env_name() -> Rule {
 }
 
 pub fn one_value(what: &str) -> Rule {
-    rule(
-        "has(self.value) != has(self.valueFrom)",
-        "",
-        format!("exactly one of value and valueFrom is required in {what}"),
-    )
+    rule("has(self.value) != has(self.valueFrom)", "", format!("{} in {what}", say::ONE_VALUE))
 }
 
 pub fn one_source() -> Rule {
-    rule(
-        "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-        "",
-        "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom",
-    )
+    rule("has(self.secretKeyRef) != has(self.configMapKeyRef)", "", say::ONE_SOURCE)
 }
 
 pub fn backoff_order() -> Rule {
-    rule(
-        "duration(self.initial) <= duration(self.max)",
-        "",
-        "spec.retry.backoff.initial is at most spec.retry.backoff.max",
-    )
+    rule("duration(self.initial) <= duration(self.max)", "", say::BACKOFF_ORDER)
 }
 
 // ---- RemoteCommand: what fits together --------------------------------------------------
 
 pub fn one_host() -> Rule {
-    rule(
-        "has(self.hostRef) != has(self.host)",
-        "",
-        "exactly one of spec.hostRef and spec.host is required",
-    )
+    rule("has(self.hostRef) != has(self.host)", "", say::ONE_HOST)
 }
 
 pub fn one_program() -> Rule {
-    rule(
-        "has(self.command) != has(self.script)",
-        "",
-        "exactly one of spec.command and spec.script is required",
-    )
+    rule("has(self.command) != has(self.script)", "", say::ONE_PROGRAM)
 }
 
 pub fn interpreter_needs_script() -> Rule {
     rule(
         "!has(self.interpreter) || has(self.script)",
         ".interpreter",
-        "spec.interpreter goes with spec.script only",
+        say::INTERPRETER_NEEDS_SCRIPT,
     )
 }
 
@@ -149,24 +122,16 @@ pub fn program_named() -> Rule {
         "(!has(self.command) || self.command.size() == 0 || self.command[0] != '') \
          && (!has(self.verify) || self.verify.command.size() == 0 || self.verify.command[0] != '')",
         "",
-        "the first word of spec.command and of spec.verify.command is a program: it is not empty",
+        say::PROGRAM_NAMED,
     )
 }
 
 pub fn verify_with_verifiable() -> Rule {
-    rule(
-        "has(self.verify) == (self.idempotency == 'Verifiable')",
-        "",
-        "spec.verify is required with spec.idempotency Verifiable, and refused with any other",
-    )
+    rule("has(self.verify) == (self.idempotency == 'Verifiable')", "", say::VERIFY_WITH_VERIFIABLE)
 }
 
 pub fn direct_with_direct() -> Rule {
-    rule(
-        "self.execution == 'Direct' || !has(self.direct)",
-        ".direct",
-        "spec.direct goes with spec.execution Direct only",
-    )
+    rule("self.execution == 'Direct' || !has(self.direct)", ".direct", say::DIRECT_WITH_DIRECT)
 }
 
 pub fn no_shell_no_environment() -> Rule {
@@ -174,8 +139,7 @@ pub fn no_shell_no_environment() -> Rule {
         "!has(self.direct) || self.direct.shell != 'None' || (!has(self.script) && !has(self.env) \
          && !has(self.stdin) && !has(self.workingDirectory) && !has(self.runAs))",
         ".direct.shell",
-        "with spec.direct.shell None there is only spec.command: without a shell, script, env, \
-         stdin, workingDirectory and runAs cannot be carried out",
+        say::NO_SHELL,
     )
 }
 
@@ -183,7 +147,7 @@ pub fn working_directory() -> Rule {
     rule(
         "!has(self.workingDirectory) || self.workingDirectory.startsWith('/')",
         ".workingDirectory",
-        "spec.workingDirectory is an absolute path, like /srv",
+        say::WORKING_DIRECTORY,
     )
 }
 
@@ -191,7 +155,7 @@ pub fn run_as() -> Rule {
     rule(
         "!has(self.runAs) || self.runAs.matches('^[^-#:/[:space:]][^:/[:space:]]*$')",
         ".runAs",
-        "spec.runAs is the name of a user of the host, like postgres",
+        say::RUN_AS,
     )
 }
 
@@ -200,8 +164,7 @@ pub fn overlap() -> Rule {
         "!self.retry.mayOverlap \
          || (self.execution == 'Direct' && self.idempotency != 'NonIdempotent')",
         ".retry.mayOverlap",
-        "spec.retry.mayOverlap goes with spec.execution Direct only, and not with \
-         spec.idempotency NonIdempotent",
+        say::OVERLAP,
     )
 }
 
@@ -210,8 +173,7 @@ pub fn no_repeat_of_non_idempotent() -> Rule {
         "self.idempotency != 'NonIdempotent' || !has(self.retry.exitCodes) \
          || self.retry.exitCodes.size() == 0",
         ".retry.exitCodes",
-        "spec.retry.exitCodes would repeat a NonIdempotent command: leave it out, or set \
-         spec.idempotency to Idempotent or Verifiable",
+        say::NO_REPEAT,
     )
 }
 
@@ -220,7 +182,7 @@ pub fn exit_codes_disjoint() -> Rule {
         "!has(self.retry.exitCodes) \
          || self.retry.exitCodes.all(c, !(c in self.successExitCodes))",
         ".retry.exitCodes",
-        "a code is either in spec.retry.exitCodes or in spec.successExitCodes, not in both",
+        say::EXIT_CODES_DISJOINT,
     )
 }
 

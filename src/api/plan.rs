@@ -1,0 +1,278 @@
+//! From a spec to a plan, and to what is asked for now.
+//!
+//! Every rule of the contract that keeps a promise is checked here too, not only what the API
+//! server cannot see: `remote-command run` has no API server.
+
+use kube::ResourceExt;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::command::{
+    Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec,
+    ResolutionVerdict, RunPolicy, Verify,
+};
+use super::host::{HostRef, RemoteHostSpec};
+use super::invalid::{self, InvalidSpec, duration, rule};
+use super::sentences;
+use super::value::{EnvVar, Stdin, ValueSource};
+use crate::core::plan;
+
+/// Where a command runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place<'a> {
+    /// A RemoteHost of the namespace.
+    Named(&'a str),
+    /// A machine described in place.
+    Inline(&'a RemoteHostSpec),
+}
+
+impl Place<'_> {
+    /// The host's name as users know it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Named(name) => name,
+            Self::Inline(host) => &host.address,
+        }
+    }
+}
+
+/// Where this command runs.
+///
+/// # Errors
+/// When the spec names no place, or two.
+pub fn place(spec: &RemoteCommandSpec) -> Result<Place<'_>, InvalidSpec> {
+    match (&spec.host_ref, &spec.host) {
+        (Some(named), None) => Ok(Place::Named(&named.name)),
+        (None, Some(host)) => Ok(Place::Inline(host)),
+        (Some(_), Some(_)) | (None, None) => Err(InvalidSpec::Rule(sentences::ONE_HOST)),
+    }
+}
+
+/// The plan of a command: complete, with all defaults applied.
+///
+/// # Errors
+/// What cannot be carried out, as a sentence that says what to write.
+pub fn plan(command: &RemoteCommand) -> Result<plan::Plan, InvalidSpec> {
+    let spec = &command.spec;
+    fits_together(spec)?;
+    Ok(plan::Plan {
+        uid: command
+            .uid()
+            .filter(|uid| !uid.is_empty())
+            .ok_or(InvalidSpec::Rule("metadata.uid is required"))?,
+        host: place(spec)?.name().to_owned(),
+        idempotency: match spec.idempotency {
+            Idempotency::NonIdempotent => plan::Idempotency::NonIdempotent,
+            Idempotency::Idempotent => plan::Idempotency::Idempotent,
+            Idempotency::Verifiable => plan::Idempotency::Verifiable,
+        },
+        execution: execution(spec)?,
+        verify: spec.verify.as_ref().map(verify).transpose()?,
+        limits: limits(spec)?,
+        retry: retry(spec)?,
+        success_exit_codes: spec.success_exit_codes.clone(),
+        program: program(spec)?,
+    })
+}
+
+fn fits_together(spec: &RemoteCommandSpec) -> Result<(), InvalidSpec> {
+    let verifiable = spec.idempotency == Idempotency::Verifiable;
+    let repeatable = spec.idempotency != Idempotency::NonIdempotent;
+    let direct = spec.execution == Execution::Direct;
+    let codes = spec.retry.exit_codes.as_deref().unwrap_or_default();
+    rule(spec.interpreter.is_none() || spec.script.is_some(), sentences::INTERPRETER_NEEDS_SCRIPT)?;
+    rule(spec.verify.is_some() == verifiable, sentences::VERIFY_WITH_VERIFIABLE)?;
+    rule(direct || spec.direct.is_none(), sentences::DIRECT_WITH_DIRECT)?;
+    rule(!spec.retry.may_overlap || (direct && repeatable), sentences::OVERLAP)?;
+    rule(repeatable || codes.is_empty(), sentences::NO_REPEAT)?;
+    let both = codes.iter().any(|code| spec.success_exit_codes.contains(code));
+    rule(!both, sentences::EXIT_CODES_DISJOINT)
+}
+
+fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
+    if spec.execution == Execution::Recorded {
+        return Ok(plan::Execution::Recorded);
+    }
+    let Direct { shell, forced_command } = spec.direct.clone().unwrap_or_default();
+    let no_shell = shell == DirectShell::None;
+    if no_shell {
+        let environment = spec.script.is_some()
+            || spec.env.is_some()
+            || spec.stdin.is_some()
+            || spec.working_directory.is_some()
+            || spec.run_as.is_some();
+        rule(!environment, sentences::NO_SHELL)?;
+        invalid::bare_words("spec.command", spec.command.as_deref().unwrap_or_default())?;
+        if let Some(verify) = &spec.verify {
+            invalid::bare_words("spec.verify.command", &verify.command)?;
+        }
+    }
+    let may_overlap = spec.retry.may_overlap;
+    Ok(plan::Execution::Direct(plan::Direct { no_shell, forced_command, may_overlap }))
+}
+
+fn verify(verify: &Verify) -> Result<plan::Verify, InvalidSpec> {
+    invalid::words("spec.verify.command", &verify.command)?;
+    let timeout = duration("spec.verify.timeout", &verify.timeout)?;
+    Ok(plan::Verify { command: verify.command.clone(), timeout })
+}
+
+fn limits(spec: &RemoteCommandSpec) -> Result<plan::Limits, InvalidSpec> {
+    let timeouts = &spec.timeouts;
+    let idle = timeouts.idle.as_ref();
+    Ok(plan::Limits {
+        queue: duration("spec.timeouts.queue", &timeouts.queue)?,
+        execution: duration("spec.timeouts.execution", &timeouts.execution)?,
+        idle: idle.map(|idle| duration("spec.timeouts.idle", idle)).transpose()?,
+        termination: duration("spec.timeouts.termination", &timeouts.termination)?,
+        resolve: duration("spec.timeouts.resolve", &timeouts.resolve)?,
+        cleanup: duration("spec.timeouts.cleanup", &timeouts.cleanup)?,
+    })
+}
+
+fn retry(spec: &RemoteCommandSpec) -> Result<plan::Retry, InvalidSpec> {
+    let backoff = &spec.retry.backoff;
+    let initial = duration("spec.retry.backoff.initial", &backoff.initial)?;
+    let max = duration("spec.retry.backoff.max", &backoff.max)?;
+    rule(initial <= max, sentences::BACKOFF_ORDER)?;
+    Ok(plan::Retry {
+        limit: invalid::number("spec.retry.limit", spec.retry.limit, 0..=1000)?,
+        initial,
+        max,
+        exit_codes: spec.retry.exit_codes.clone().unwrap_or_default(),
+    })
+}
+
+fn program(spec: &RemoteCommandSpec) -> Result<plan::Program, InvalidSpec> {
+    let (argv, script) = match (&spec.command, &spec.script) {
+        (Some(command), None) => {
+            invalid::words("spec.command", command)?;
+            (command.clone(), None)
+        }
+        (None, Some(script)) => {
+            invalid::text("spec.script", script)?;
+            invalid::no_nul("spec.script", script)?;
+            let interpreter = spec.interpreter.clone();
+            let interpreter = interpreter.unwrap_or_else(|| vec!["/bin/sh".to_owned()]);
+            invalid::words("spec.interpreter", &interpreter)?;
+            (interpreter, Some(script.clone()))
+        }
+        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::Rule(sentences::ONE_PROGRAM)),
+    };
+    if let Some(directory) = &spec.working_directory {
+        invalid::no_nul("spec.workingDirectory", directory)?;
+        rule(directory.starts_with('/'), sentences::WORKING_DIRECTORY)?;
+    }
+    if let Some(user) = &spec.run_as {
+        let odd = |c: char| c.is_whitespace() || ":/\0".contains(c);
+        rule(
+            !user.is_empty() && !user.starts_with(['-', '#']) && !user.contains(odd),
+            sentences::RUN_AS,
+        )?;
+    }
+    Ok(plan::Program {
+        argv,
+        script,
+        env: variables(spec.env.as_deref().unwrap_or_default())?,
+        stdin: spec.stdin.as_ref().map(stdin).transpose()?,
+        working_directory: spec.working_directory.clone(),
+        run_as: spec.run_as.clone(),
+        output_limit: spec.output.size_limit.bytes()?,
+    })
+}
+
+fn variables(env: &[EnvVar]) -> Result<Vec<(String, plan::Value)>, InvalidSpec> {
+    let mut variables = Vec::with_capacity(env.len());
+    for (number, variable) in env.iter().enumerate() {
+        let written = variable.value.as_deref().unwrap_or_default();
+        invalid::variable(number, &variable.name, written)?;
+        let value = value(variable.value.as_ref(), variable.value_from.as_ref())?;
+        variables.push((variable.name.clone(), value));
+    }
+    Ok(variables)
+}
+
+fn stdin(stdin: &Stdin) -> Result<plan::Value, InvalidSpec> {
+    invalid::text("spec.stdin", stdin.value.as_deref().unwrap_or_default())?;
+    value(stdin.value.as_ref(), stdin.value_from.as_ref())
+}
+
+fn value(written: Option<&String>, from: Option<&ValueSource>) -> Result<plan::Value, InvalidSpec> {
+    let source = match (written, from) {
+        (Some(text), None) => return Ok(plan::Value::Literal(text.clone())),
+        (None, Some(source)) => source,
+        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::Rule(sentences::ONE_VALUE)),
+    };
+    match (source.secret_key_ref.clone(), source.config_map_key_ref.clone()) {
+        (Some(at), None) => Ok(plan::Value::SecretKey { name: at.name, key: at.key }),
+        (None, Some(at)) => Ok(plan::Value::ConfigMapKey { name: at.name, key: at.key }),
+        (Some(_), Some(_)) | (None, None) => Err(InvalidSpec::Rule(sentences::ONE_SOURCE)),
+    }
+}
+
+/// What the user wants now. `hold`, `connection` and `poke` are the caller's to fill in.
+pub fn asked(command: &RemoteCommand) -> plan::Asked {
+    let spec = &command.spec;
+    plan::Asked {
+        rerun_token: spec.rerun_token.clone().unwrap_or_default(),
+        frozen_digest: frozen_digest(spec),
+        on_change: spec.run_policy == RunPolicy::OnChange,
+        suspend: spec.suspend.unwrap_or_default(),
+        cancel: spec.cancel.unwrap_or_default(),
+        delete: command.metadata.deletion_timestamp.is_some(),
+        resolution: spec.resolution.as_ref().map(|word| plan::Resolution {
+            run: word.run,
+            attempt: word.attempt,
+            verdict: match word.verdict {
+                ResolutionVerdict::Succeeded => plan::Verdict::Succeeded,
+                ResolutionVerdict::Failed => plan::Verdict::Failed,
+                ResolutionVerdict::Retry => plan::Verdict::Retry,
+            },
+        }),
+        ..plan::Asked::default()
+    }
+}
+
+/// The fields whose change under OnChange is a new run.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Frozen<'a> {
+    host_ref: &'a Option<HostRef>,
+    host: &'a Option<RemoteHostSpec>,
+    command: &'a Option<Vec<String>>,
+    script: &'a Option<String>,
+    interpreter: &'a Option<Vec<String>>,
+    env: &'a Option<Vec<EnvVar>>,
+    stdin: &'a Option<Stdin>,
+    working_directory: &'a Option<String>,
+    run_as: &'a Option<String>,
+    execution: Execution,
+    direct: &'a Option<Direct>,
+    verify: &'a Option<Verify>,
+    success_exit_codes: &'a [i32],
+}
+
+/// SHA-256 over the frozen fields, in lower-case hex.
+///
+/// It is kept in the stage. A field that a later version adds must not appear in it while it
+/// has its default, or an upgrade would start every OnChange command again.
+fn frozen_digest(spec: &RemoteCommandSpec) -> String {
+    let frozen = Frozen {
+        host_ref: &spec.host_ref,
+        host: &spec.host,
+        command: &spec.command,
+        script: &spec.script,
+        interpreter: &spec.interpreter,
+        env: &spec.env,
+        stdin: &spec.stdin,
+        working_directory: &spec.working_directory,
+        run_as: &spec.run_as,
+        execution: spec.execution,
+        direct: &spec.direct,
+        verify: &spec.verify,
+        success_exit_codes: &spec.success_exit_codes,
+    };
+    // Serialising to memory fails for maps with odd keys only; there is none.
+    let text = serde_json::to_vec(&frozen).unwrap_or_default();
+    Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
