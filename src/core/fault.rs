@@ -77,10 +77,17 @@ impl Fault {
 
     /// The reason shown in status: one CamelCase word.
     pub fn reason(&self) -> &'static str {
-        match self.cause {
-            Cause::Transient(t) => t.reason(),
-            Cause::Standing(s) => s.reason(),
-            Cause::Ours(o) => o.reason(),
+        self.cause.reason()
+    }
+}
+
+impl Cause {
+    /// The reason shown in status: one CamelCase word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Transient(t) => t.reason(),
+            Self::Standing(s) => s.reason(),
+            Self::Ours(o) => o.reason(),
         }
     }
 }

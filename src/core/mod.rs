@@ -8,6 +8,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod action;
+pub mod attempt;
+pub mod backoff;
 pub mod connection;
 pub mod decide;
 pub mod fault;

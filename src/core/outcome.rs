@@ -176,6 +176,15 @@ impl Outcome {
 }
 
 impl Ending {
+    /// The phase it is, as shown in status.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded(_) => "Succeeded",
+            Self::Failed(_) => "Failed",
+            Self::Unknown(_) => "Unknown",
+        }
+    }
+
     /// The reason shown in status, one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
@@ -320,6 +329,14 @@ impl Fate {
             Self::Received(_) => Evidence::ExitStatusReceived,
             Self::Stopped { .. } => Evidence::StoppedByUs,
             Self::Lost(loss) => (*loss).into(),
+        }
+    }
+
+    /// The loss, when it is one.
+    pub fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::Lost(loss) => Some(*loss),
+            Self::NeverStarted | Self::Exited(_) | Self::Received(_) | Self::Stopped { .. } => None,
         }
     }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::action::{Action, Entry, StopReason};
+use super::action::{Action, StopReason};
+pub use super::attempt::{Attempt, Bounds, Place, Quiet, Stop, Uncertain};
 use super::fault::Cause;
-use super::outcome::{Fate, Loss, Outcome, PastAttempt};
+use super::outcome::{Fate, Outcome, PastAttempt};
 use super::plan::{Asked, HoldKind, Verdict};
-use super::record::{Identity, ProcessIds, Survivor};
 
 /// The version of the stage's shape that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -76,6 +76,10 @@ pub struct Stage {
     /// The last ended attempts of the command, oldest first, at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
+    /// The last attempt of this run that may have started and has ended; its evidence
+    /// decides what follows, however many attempts after it never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_start: Option<LastStart>,
     /// The person's word that was used last. The same word is never used twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<UsedResolution>,
@@ -104,6 +108,7 @@ impl Default for Stage {
             current: None,
             outcome: None,
             attempts: Vec::new(),
+            last_start: None,
             resolution: None,
             deleting: None,
         }
@@ -195,7 +200,7 @@ pub enum Next {
 
 impl Next {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-    fn is_ordinary(&self) -> bool {
+    pub(super) fn is_ordinary(&self) -> bool {
         *self == Self::Ordinary
     }
 }
@@ -228,131 +233,12 @@ pub enum WaitingOn {
     Hold(HoldKind, String),
 }
 
-/// One entry that was, or may have been, launched.
+/// An attempt that may have started and has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Attempt {
-    pub entry: Entry,
-    /// True for `execution: Direct`.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub direct: bool,
-    /// The host as Prepare found it; its uptime is raised to the highest that was saved.
-    pub identity: Identity,
-    /// How the host was reached, opaque.
-    pub connection: String,
-    /// The limits as they were at the launch.
-    pub bounds: Bounds,
-    /// Known from the first sight of the claim on; kept for a host that forgets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub processes: Option<ProcessIds>,
-    /// When the launch was saved.
-    pub launched: Timestamp,
-    /// When it was first seen started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<Timestamp>,
-    /// What the idle limit compares the next probes with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quiet: Option<Quiet>,
-    /// Set from the first unanswered contact until the next answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uncertain: Option<Uncertain>,
-    pub place: Place,
-    /// Processes that outlived an ordinary end on purpose.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_running: Vec<Survivor>,
-}
-
-/// The limits an attempt was launched with, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Bounds {
-    pub execution_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_ms: Option<u64>,
-    pub termination_ms: u64,
-}
-
-/// How much output there was at some uptime.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Quiet {
-    /// Both streams together.
-    pub bytes: u64,
-    pub uptime_ms: u64,
-}
-
-/// The host does not answer for this attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Uncertain {
-    /// The first contact that was not answered.
-    pub since: Timestamp,
-    /// What the last kind of fault was.
-    pub cause: Cause,
-    /// For people.
-    pub message: String,
-}
-
-/// Where an attempt is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all_fields = "camelCase")]
-pub enum Place {
-    /// The launch may be under way. No claim was seen.
-    Launching,
-    /// The claim was seen.
-    Running,
-    /// The command is gone, its supervisor is not, and the exit record is awaited.
-    Finishing { since: Timestamp },
-    /// Supervisor and command were gone without an exit record; the second read decides.
-    Vanished,
-    /// It is being ended.
-    Stopping(Stop),
-    /// What became of it is not known, and parts of it may be alive.
-    Lost(Loss),
-    /// As [`Place::Lost`]; the host is searched and what is found is ended.
-    Fencing { loss: Loss, stop: Stop },
-    /// Nothing of it can start any more or has to be ended.
-    Ended(Fate),
-}
-
-/// A stop under way. It is saved before the first signal is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Stop {
-    pub reason: StopReason,
-    /// When it was decided.
-    pub asked: Timestamp,
-    /// When the host was first known to have sent TERM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signalled: Option<Timestamp>,
-    /// When KILL was decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub killed: Option<Timestamp>,
-    /// What KILL did not end; empty also while it was not tried.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub survivors: Vec<Survivor>,
-    /// The host cannot show that the tree is gone.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub unverifiable: bool,
-}
-
-impl Stop {
-    /// A stop that was decided on and not carried out.
-    pub fn new(reason: StopReason, asked: Timestamp) -> Self {
-        Self {
-            reason,
-            asked,
-            signalled: None,
-            killed: None,
-            survivors: Vec::new(),
-            unverifiable: false,
-        }
-    }
-
-    /// True when KILL was answered and the tree was not shown to be gone.
-    pub fn failed(&self) -> bool {
-        self.unverifiable || !self.survivors.is_empty()
-    }
+pub struct LastStart {
+    pub attempt: i32,
+    pub fate: Fate,
 }
 
 /// A resolution that was used.
@@ -373,6 +259,9 @@ pub struct Deleting {
     /// The host has nothing of it but tombstones, or never had anything.
     #[serde(default, skip_serializing_if = "is_false")]
     pub swept: bool,
+    /// The host did not answer the sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Uncertain>,
     /// Set when the clean-up limit ran out: what stays where, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abandoned: Vec<String>,
@@ -405,6 +294,6 @@ fn is_zero_u64(n: &u64) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(b: &bool) -> bool {
+pub(super) fn is_false(b: &bool) -> bool {
     !*b
 }

@@ -5,12 +5,30 @@
 //! and rolls no dice. The caller saves the stage if it changed, *then* performs the action,
 //! and comes back with what it saw; without an action it waits for `wake` or for a change
 //! of what is wanted and comes back with [`Seen::Nothing`].
+//!
+//! [`Seen::Nothing`] also stands at the beginning of an operator's life: whatever action
+//! goes with the saved stage may or may not have been performed. A Launch is given together
+//! with the change of stage that announces it and never again, so that it is sent at most
+//! once per entry.
+//!
+//! A turn goes through the same steps in the same order: what the host said (`observe`),
+//! what is wanted (`wishes`), which limit ran out (`limits`), what an ended attempt means
+//! for its run (`settle`), whether something is to be ended (`fence`), and what to ask or
+//! start next (`ask`, `launch`).
+
+mod ask;
+mod fence;
+mod launch;
+mod limits;
+mod observe;
+mod settle;
+mod wishes;
 
 use jiff::Timestamp;
 
 use super::action::{Action, Seen};
 use super::plan::{Asked, Plan};
-use super::stage::Stage;
+use super::stage::{Attempt, Stage};
 
 /// The moment of a decision, and its dice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +51,75 @@ pub struct Decision {
 
 /// The next stage, action and wake-up. See the module for the caller's part.
 pub fn decide(plan: &Plan, asked: &Asked, stage: &Stage, seen: &Seen, now: &Now) -> Decision {
-    let _ = (plan, asked, seen, now);
-    Decision { stage: stage.clone(), action: None, wake: None }
+    let mut turn = Turn {
+        plan,
+        asked,
+        was: stage,
+        seen,
+        now,
+        stage: stage.clone(),
+        highest_uptime: None,
+        soon: false,
+    };
+    turn.begin_wanted_run();
+    turn.observe();
+    turn.notice_wishes();
+    turn.apply_limits();
+    turn.settle();
+    turn.end_what_must_end();
+    let (action, wake) = turn.next_action();
+    turn.finish(action, wake)
+}
+
+/// One decision in the making.
+struct Turn<'a> {
+    plan: &'a Plan,
+    asked: &'a Asked,
+    was: &'a Stage,
+    seen: &'a Seen,
+    now: &'a Now,
+    stage: Stage,
+    /// The host's uptime in this answer, when it is of the attempt's boot.
+    highest_uptime: Option<u64>,
+    /// Something is about to be complete: ask again at once rather than at leisure.
+    soon: bool,
+}
+
+impl Turn<'_> {
+    /// True when this turn has changed what is durably known.
+    fn changed(&self) -> bool {
+        self.stage != *self.was
+    }
+
+    /// The attempt that may still be alive or start.
+    fn unfenced(&self) -> Option<&Attempt> {
+        self.stage.current.as_ref().filter(|attempt| !attempt.is_fenced())
+    }
+
+    /// True when the current entry belongs to an earlier run.
+    fn is_of_earlier_run(&self, attempt: &Attempt) -> bool {
+        attempt.entry.run < self.stage.run
+    }
+
+    /// True when the spec has changed since the run was made from it, which asks for another
+    /// run; this one launches nothing more once something of it may have started.
+    fn spec_moved_on(&self) -> bool {
+        self.asked.on_change && self.asked.frozen_digest != self.stage.frozen_digest
+    }
+
+    fn finish(mut self, action: Option<Action>, wake: Option<Timestamp>) -> Decision {
+        // The first run is announced by its launch intent, or by what keeps it waiting: a
+        // Prepare that starts nothing needs no write of its own.
+        let asks_only = matches!(action, Some(Action::Prepare { .. }));
+        if self.was.run == 0 && asks_only && self.stage.waiting.is_none() {
+            return Decision { stage: self.was.clone(), action, wake };
+        }
+        if self.changed() {
+            self.stage.revision = self.was.revision.saturating_add(1);
+            if let (Some(current), Some(uptime)) = (&mut self.stage.current, self.highest_uptime) {
+                current.identity.uptime_ms = current.identity.uptime_ms.max(uptime);
+            }
+        }
+        Decision { stage: self.stage, action, wake }
+    }
 }

@@ -1,0 +1,228 @@
+//! One attempt: an entry that was, or may have been, launched, and where it is.
+//!
+//! [`Place`] is an enum so that what cannot be true together cannot be written together.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::action::{Entry, Kind, StopReason};
+use super::fault::Cause;
+use super::outcome::{Doubt, Evidence, Fate, Loss};
+use super::record::{Identity, ProcessIds, Survivor};
+use super::stage::{Next, is_false};
+
+/// One entry that was, or may have been, launched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attempt {
+    pub entry: Entry,
+    /// True for `execution: Direct`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub direct: bool,
+    /// The host as Prepare found it; its uptime is raised to the highest that was saved.
+    pub identity: Identity,
+    /// How the host was reached, opaque.
+    pub connection: String,
+    /// What the launch was for; wanted again should it turn out that it never started.
+    #[serde(default, skip_serializing_if = "Next::is_ordinary")]
+    pub purpose: Next,
+    /// The limits as they were at the launch.
+    pub bounds: Bounds,
+    /// Known from the first sight of the claim on; kept for a host that forgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<ProcessIds>,
+    /// When the launch was saved.
+    pub launched: Timestamp,
+    /// When it was first seen started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// What the idle limit compares the next probes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Quiet>,
+    /// Set from the first unanswered contact until the next answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<Uncertain>,
+    pub place: Place,
+    /// Processes that outlived an ordinary end on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_running: Vec<Survivor>,
+}
+
+/// The limits an attempt was launched with, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bounds {
+    pub execution_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    pub termination_ms: u64,
+}
+
+/// How much output there was at some uptime.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quiet {
+    /// Both streams together.
+    pub bytes: u64,
+    pub uptime_ms: u64,
+}
+
+/// The host does not answer for this attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Uncertain {
+    /// The first contact that was not answered.
+    pub since: Timestamp,
+    /// What the last kind of fault was.
+    pub cause: Cause,
+    /// For people.
+    pub message: String,
+}
+
+/// Where an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
+pub enum Place {
+    /// The launch may be under way. No claim was seen.
+    Launching,
+    /// The claim was seen.
+    Running,
+    /// The command is gone, its supervisor is not, and the exit record is awaited.
+    Finishing { since: Timestamp },
+    /// Supervisor and command were gone without an exit record; the second read decides.
+    Vanished,
+    /// It is being ended.
+    Stopping(Stop),
+    /// What became of it is not known, and parts of it may be alive.
+    Lost(Loss),
+    /// As [`Place::Lost`]; the host is searched and what is found is ended.
+    Fencing { loss: Loss, stop: Stop },
+    /// Nothing of it can start any more or has to be ended.
+    Ended(Fate),
+}
+
+/// A stop under way. It is saved before the first signal is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stop {
+    pub reason: StopReason,
+    /// When it was decided.
+    pub asked: Timestamp,
+    /// When the host was first known to have sent TERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signalled: Option<Timestamp>,
+    /// When KILL was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<Timestamp>,
+    /// The entry's claim was seen taken, so that no launch can win it any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub claimed: bool,
+    /// What KILL did not end; empty also while it was not tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survivors: Vec<Survivor>,
+    /// The host cannot show that the tree is gone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unverifiable: bool,
+}
+
+impl Attempt {
+    /// True once nothing of it can start any more or has to be ended.
+    pub fn is_fenced(&self) -> bool {
+        self.fate().is_some()
+    }
+
+    /// How it ended, once it has.
+    pub fn fate(&self) -> Option<&Fate> {
+        match &self.place {
+            Place::Ended(fate) => Some(fate),
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Stopping(_)
+            | Place::Lost(_)
+            | Place::Fencing { .. } => None,
+        }
+    }
+
+    /// The stop under way.
+    pub fn stop(&self) -> Option<&Stop> {
+        match &self.place {
+            Place::Stopping(stop) | Place::Fencing { stop, .. } => Some(stop),
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Lost(_)
+            | Place::Ended(_) => None,
+        }
+    }
+
+    /// The stop under way, to be carried on.
+    pub fn stop_mut(&mut self) -> Option<&mut Stop> {
+        match &mut self.place {
+            Place::Stopping(stop) | Place::Fencing { stop, .. } => Some(stop),
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Lost(_)
+            | Place::Ended(_) => None,
+        }
+    }
+
+    /// True for the check of a Verifiable command.
+    pub fn is_verify(&self) -> bool {
+        self.entry.kind == Kind::Verify
+    }
+
+    /// What is known about it, and how; `None` while nothing was seen of its launch.
+    pub fn evidence(&self) -> Option<Evidence> {
+        if let (Some(uncertain), false) = (&self.uncertain, self.is_fenced()) {
+            return Some(match Doubt::of_silence(uncertain.cause) {
+                Doubt::WrongHost => Evidence::WrongHost,
+                Doubt::Unreachable
+                | Doubt::LostByReboot
+                | Doubt::LostNoRecord
+                | Doubt::RecordWiped
+                | Doubt::HostRolledBack
+                | Doubt::ConnectionLost
+                | Doubt::SurvivorsRemain
+                | Doubt::VerifyInconclusive
+                | Doubt::PreviousAttemptUncertain => Evidence::Unreachable,
+            });
+        }
+        match &self.place {
+            Place::Launching => None,
+            Place::Running | Place::Stopping(_) => Some(Evidence::StillRunning),
+            Place::Finishing { .. } | Place::Vanished => Some(Evidence::Finishing),
+            Place::Lost(loss) | Place::Fencing { loss, .. } => Some((*loss).into()),
+            Place::Ended(fate) => Some(fate.evidence()),
+        }
+    }
+
+    /// True when the host cannot tell a loss from silence: no boot identity or no start times.
+    pub fn cannot_tell(&self) -> bool {
+        self.identity.boot.is_empty() || !self.identity.can_tell
+    }
+}
+
+impl Stop {
+    /// A stop that was decided on and not carried out.
+    pub fn new(reason: StopReason, asked: Timestamp) -> Self {
+        Self {
+            reason,
+            asked,
+            signalled: None,
+            killed: None,
+            claimed: false,
+            survivors: Vec::new(),
+            unverifiable: false,
+        }
+    }
+
+    /// True when KILL was answered and the tree was not shown to be gone.
+    pub fn failed(&self) -> bool {
+        self.unverifiable || !self.survivors.is_empty()
+    }
+}

@@ -1,0 +1,209 @@
+//! What to start next, and what keeps it waiting. Nothing here runs while an earlier
+//! attempt may be alive.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::action::{Action, Entry, Expect, Kind, Seen};
+use crate::core::backoff;
+use crate::core::fault::Cause;
+use crate::core::outcome::Fate;
+use crate::core::plan::{Execution, Idempotency};
+use crate::core::record::Identity;
+use crate::core::stage::{Attempt, Bounds, Next, Place, WaitingOn, after};
+
+use super::Turn;
+use super::ask::earliest;
+
+/// A launch is refused by the host when it arrives later than this after its Prepare.
+const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
+/// How often a standing fault is looked at when nobody mends anything.
+const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
+/// How long after such a moment it may still be used.
+const STANDING_WINDOW: Duration = Duration::from_secs(60);
+
+impl Turn<'_> {
+    /// The next step of a run that waits and whose earlier attempt is fenced.
+    pub(super) fn launch_or_wait(&mut self) -> (Option<Action>, Option<Timestamp>) {
+        if self.asked.suspend {
+            return (None, None);
+        }
+        let limit = self.stage.queue.ends(self.plan.limits.queue);
+        if let Some(hold) = &self.asked.hold {
+            let on = WaitingOn::Hold(hold.kind, hold.reason.clone());
+            let message = hold.message.clone();
+            self.wait_on(on, message.clone());
+            if let Some(waiting) = &mut self.stage.waiting {
+                waiting.message = message;
+            }
+            let overdue = self.stage.waiting.as_ref().and_then(|w| w.overdue_at());
+            return (None, earliest(limit, overdue));
+        }
+        if let Some(until) = self.stage.not_before.filter(|until| self.now.at < *until) {
+            return (None, earliest(limit, Some(until)));
+        }
+        match self.seen {
+            Seen::Prepared { entry, identity } if self.is_wanted(entry) => {
+                (Some(self.launch(entry.clone(), identity.clone())), None)
+            }
+            Seen::Unreachable(_) => (None, earliest(limit, Some(self.next_try()))),
+            Seen::Nothing => match self.too_early() {
+                Some(slot) => (None, earliest(limit, Some(slot))),
+                None => (Some(self.prepare()), None),
+            },
+            Seen::Prepared { .. }
+            | Seen::Refused { .. }
+            | Seen::Host { .. }
+            | Seen::Direct { .. }
+            | Seen::Swept { .. } => {
+                if self.changed() {
+                    (Some(self.prepare()), None)
+                } else {
+                    (None, earliest(limit, Some(after(self.now.at, Duration::from_secs(1)))))
+                }
+            }
+        }
+    }
+
+    /// When to try again after a fault: by its kind and by how long it has lasted.
+    fn next_try(&self) -> Timestamp {
+        let retry = &self.plan.retry;
+        let Some(waiting) = &self.stage.waiting else { return after(self.now.at, retry.initial) };
+        let since = Duration::try_from(self.now.at.duration_since(waiting.since));
+        let elapsed = since.unwrap_or_default();
+        if waiting.on.is_standing() {
+            return after(waiting.since, STANDING_PACE.saturating_mul(slot(elapsed) + 1));
+        }
+        let nominal = backoff::by_age(elapsed, retry.initial, retry.max);
+        after(self.now.at, backoff::jittered(nominal, self.now.seed))
+    }
+
+    /// The moment before which a standing fault is left alone; `None` when it may be tried. A
+    /// changed `poke` is always a reason to try: somebody may have mended it.
+    fn too_early(&self) -> Option<Timestamp> {
+        let waiting = self.stage.waiting.as_ref().filter(|w| w.on.is_standing())?;
+        let since = Duration::try_from(self.now.at.duration_since(waiting.since));
+        let elapsed = since.unwrap_or_default();
+        let reached = STANDING_PACE.saturating_mul(slot(elapsed));
+        let open = slot(elapsed) > 0 && elapsed.saturating_sub(reached) < STANDING_WINDOW;
+        if open || waiting.poke != self.asked.poke { None } else { Some(self.next_try()) }
+    }
+
+    /// What comes next: the command, or the check where the class asks for one.
+    fn next_kind(&self) -> Kind {
+        let after_loss = matches!(
+            self.stage.last_start.as_ref().map(|last| &last.fate),
+            Some(Fate::Lost(_) | Fate::Stopped { .. })
+        );
+        let unchecked = self.stage.starts == 0 || after_loss;
+        match (self.plan.idempotency, self.stage.next) {
+            (Idempotency::Verifiable, Next::Ordinary)
+                if unchecked && self.plan.verify.is_some() =>
+            {
+                Kind::Verify
+            }
+            (
+                Idempotency::Verifiable | Idempotency::Idempotent | Idempotency::NonIdempotent,
+                Next::Ordinary | Next::CheckedAbsent | Next::PersonsRetry,
+            ) => Kind::Command,
+        }
+    }
+
+    /// A check carries the number of the attempt it stands before, or after.
+    fn next_number(&self, kind: Kind) -> i32 {
+        match kind {
+            Kind::Command => self.stage.attempt.saturating_add(1),
+            Kind::Verify if self.stage.starts == 0 => self.stage.attempt.saturating_add(1),
+            Kind::Verify => self.stage.attempt,
+        }
+    }
+
+    fn prepare(&self) -> Action {
+        let kind = self.next_kind();
+        let seed = self.now.seed;
+        let low = backoff::mix(seed.rotate_left(32)) >> 32;
+        let token = format!("{:016x}{low:08x}{:08x}", backoff::mix(seed), self.stage.entries);
+        let attempt = self.next_number(kind);
+        let uid = self.plan.uid.clone();
+        Action::Prepare { entry: Entry { uid, run: self.stage.run, attempt, kind, token } }
+    }
+
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        let kind = self.next_kind();
+        entry.uid == self.plan.uid
+            && entry.run == self.stage.run
+            && entry.kind == kind
+            && entry.attempt == self.next_number(kind)
+    }
+
+    /// Saves the launch intent; the Launch goes with it and is never given again.
+    fn launch(&mut self, entry: Entry, identity: Identity) -> Action {
+        let (boot, store) = (identity.boot.clone(), identity.store.clone());
+        let latest_uptime_ms = identity.uptime_ms.saturating_add(LAUNCH_VALID_MS);
+        let bounds = self.bounds_of(entry.kind);
+        let stage = &mut self.stage;
+        let purpose = std::mem::take(&mut stage.next);
+        if entry.kind == Kind::Command {
+            stage.attempt = entry.attempt;
+            stage.starts = stage.starts.saturating_add(1);
+        }
+        stage.entries = stage.entries.saturating_add(1);
+        stage.waiting = None;
+        stage.not_before = None;
+        stage.current = Some(Attempt {
+            entry: entry.clone(),
+            direct: matches!(self.plan.execution, Execution::Direct(_)),
+            identity,
+            connection: self.asked.connection.clone(),
+            purpose,
+            bounds,
+            processes: None,
+            launched: self.now.at,
+            started: None,
+            quiet: None,
+            uncertain: None,
+            place: Place::Launching,
+            left_running: Vec::new(),
+        });
+        Action::Launch { entry, expect: Expect { boot, store, latest_uptime_ms } }
+    }
+
+    fn bounds_of(&self, kind: Kind) -> Bounds {
+        let limits = &self.plan.limits;
+        let termination_ms = milliseconds(limits.termination);
+        let check = self.plan.verify.as_ref().filter(|_| kind == Kind::Verify);
+        match check {
+            Some(verify) => {
+                let execution_ms = milliseconds(verify.timeout);
+                Bounds { execution_ms, idle_ms: None, termination_ms }
+            }
+            None => Bounds {
+                execution_ms: milliseconds(limits.execution),
+                idle_ms: limits.idle.map(milliseconds),
+                termination_ms,
+            },
+        }
+    }
+}
+
+impl WaitingOn {
+    /// True for what stays until somebody mends it.
+    pub fn is_standing(&self) -> bool {
+        match self {
+            Self::Fault(Cause::Standing(_)) => true,
+            Self::Fault(Cause::Transient(_) | Cause::Ours(_))
+            | Self::HostChanged
+            | Self::Hold(..) => false,
+        }
+    }
+}
+
+/// How many standing intervals have passed.
+fn slot(elapsed: Duration) -> u32 {
+    u32::try_from(elapsed.as_secs() / STANDING_PACE.as_secs()).unwrap_or(u32::MAX - 1)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

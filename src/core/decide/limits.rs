@@ -1,0 +1,311 @@
+//! Which limit ran out: execution (Direct), termination, resolve, queue, clean-up.
+//!
+//! Idle and execution limits of recorded attempts are judged by host time, in `observe`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::action::StopReason;
+use crate::core::outcome::{Doubt, Ending, Failure, Fate, Loss};
+use crate::core::plan::HoldKind;
+use crate::core::stage::{Attempt, Next, Place, Stop, Waiting, WaitingOn, after};
+
+use super::Turn;
+
+/// How long something referred to may be missing before that is reported as stalled.
+pub(super) const MISSING_GRACE: Duration = Duration::from_secs(120);
+
+impl Turn<'_> {
+    pub(super) fn apply_limits(&mut self) {
+        self.time_out_direct();
+        self.kill_after_grace();
+        self.give_up_on_silence();
+        self.give_up_on_finishing();
+        self.mark_overdue();
+    }
+
+    fn reached(&self, limit: Timestamp) -> bool {
+        self.now.at >= limit
+    }
+
+    /// A Direct command has no watcher on the host.
+    fn time_out_direct(&mut self) {
+        let at = self.now.at;
+        let Some(attempt) = &mut self.stage.current else { return };
+        if attempt.direct && attempt.place == Place::Running && at >= attempt.execution_ends() {
+            attempt.place = Place::Stopping(Stop::new(StopReason::ExecutionTimeout, at));
+        }
+    }
+
+    fn kill_after_grace(&mut self) {
+        let at = self.now.at;
+        let Some(attempt) = &mut self.stage.current else { return };
+        let due = attempt.grace_ends().is_some_and(|ends| at >= ends);
+        if let Some(stop) = attempt.stop_mut().filter(|_| due) {
+            stop.killed = Some(at);
+        }
+    }
+
+    /// The host has not answered for `timeouts.resolve`.
+    fn give_up_on_silence(&mut self) {
+        let Some(attempt) = self.unfenced() else { return };
+        let Some(uncertain) = &attempt.uncertain else { return };
+        if self.stage.outcome.is_some()
+            || !self.reached(after(uncertain.since, self.plan.limits.resolve))
+        {
+            return;
+        }
+        let host = &self.plan.host;
+        let (doubt, message) = match &attempt.place {
+            _ if self.blocks_launch(attempt) => (
+                Doubt::PreviousAttemptUncertain,
+                format!("{host} does not answer, so the earlier attempt may be alive"),
+            ),
+            Place::Fencing { loss, .. } | Place::Lost(loss) => {
+                (Doubt::from(*loss), format!("{} on {host}, which does not answer", loss.phrase()))
+            }
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Stopping(_)
+            | Place::Ended(_) => {
+                let doubt = Doubt::of_silence(uncertain.cause);
+                (doubt, format!("no answer from {host}: {}", uncertain.message))
+            }
+        };
+        self.end_in_doubt(doubt, message);
+    }
+
+    /// The command is gone and its supervisor never writes the exit record.
+    fn give_up_on_finishing(&mut self) {
+        let limit = self.plan.limits.resolve;
+        let over = self.unfenced().is_some_and(|a| match &a.place {
+            Place::Finishing { since } => self.reached(after(*since, limit)),
+            Place::Launching
+            | Place::Running
+            | Place::Vanished
+            | Place::Stopping(_)
+            | Place::Lost(_)
+            | Place::Fencing { .. }
+            | Place::Ended(_) => false,
+        });
+        if over && self.stage.outcome.is_none() {
+            let host = &self.plan.host;
+            let message = format!("it ended on {host}, and its exit was not put on record");
+            self.end_in_doubt(Doubt::LostNoRecord, message);
+        }
+    }
+
+    fn mark_overdue(&mut self) {
+        let at = self.now.at;
+        let open = self.stage.outcome.is_none();
+        if let Some(waiting) = self.stage.waiting.as_mut().filter(|_| open) {
+            waiting.overdue |= waiting.overdue_at().is_some_and(|limit| at >= limit);
+        }
+    }
+
+    /// Ends a run that waits: cancelled, or at its queue limit.
+    pub(super) fn end_pending_run(&mut self) {
+        if self.stage.deleting.is_some() || !self.is_pending() {
+            return;
+        }
+        if self.stage.cancelled.is_some() {
+            self.end_cancelled();
+        } else if self.queue_is_over() {
+            self.end_at_queue_limit();
+        }
+    }
+
+    /// True when `timeouts.queue` has run out for the launch that is waited for.
+    pub(super) fn queue_is_over(&self) -> bool {
+        self.stage.queue.ends(self.plan.limits.queue).is_some_and(|ends| self.reached(ends))
+    }
+
+    /// A run that waits and is cancelled ends at once, unless something of it may be alive:
+    /// then that is ended first.
+    fn end_cancelled(&mut self) {
+        if self.unfenced().is_some_and(|attempt| !self.is_of_earlier_run(attempt)) {
+            return;
+        }
+        match self.stage.last_start.as_ref().map(|last| last.fate.clone()) {
+            Some(Fate::Lost(loss)) => {
+                let message = format!("{}; cancelled before another attempt", loss.phrase());
+                self.end_in_doubt(loss.into(), message);
+            }
+            Some(fate) => {
+                let message = "cancelled before another attempt".to_owned();
+                self.end_run(Ending::Failed(Failure::Cancelled), message, Some(&fate));
+            }
+            None => {
+                let message = "cancelled before it started".to_owned();
+                self.end_run(Ending::Failed(Failure::Cancelled), message, None);
+            }
+        }
+    }
+
+    fn end_at_queue_limit(&mut self) {
+        let host = self.plan.host.clone();
+        if let Some(attempt) = self.unfenced() {
+            let own = match &attempt.place {
+                Place::Fencing { loss, .. } | Place::Lost(loss) => Some(*loss),
+                Place::Launching
+                | Place::Running
+                | Place::Finishing { .. }
+                | Place::Vanished
+                | Place::Stopping(_)
+                | Place::Ended(_) => None,
+            };
+            let doubt = match own.filter(|_| !self.blocks_launch(attempt)) {
+                Some(loss) => Doubt::from(loss),
+                None => Doubt::PreviousAttemptUncertain,
+            };
+            let message = format!("the earlier attempt on {host} could not be made sure of");
+            return self.end_in_doubt(doubt, message);
+        }
+        match self.stage.last_start.clone() {
+            Some(last) => {
+                let ending = self.ending_of(&last.fate);
+                let message = self.message_of(&last.fate);
+                self.end_run(ending, message, Some(&last.fate));
+            }
+            None => {
+                let (failure, message) = self.why_it_never_started();
+                let never = self.stage.attempt > 0;
+                let fate = never.then_some(Fate::NeverStarted);
+                self.end_run(Ending::Failed(failure), message, fate.as_ref());
+            }
+        }
+    }
+
+    fn why_it_never_started(&self) -> (Failure, String) {
+        let host = &self.plan.host;
+        match &self.stage.waiting {
+            Some(Waiting { on: WaitingOn::Fault(cause), message, .. }) => {
+                (Failure::at_queue_limit(*cause), format!("never started on {host}: {message}"))
+            }
+            Some(Waiting { on: WaitingOn::HostChanged, message, .. }) => {
+                (Failure::HostChanged, format!("never started on {host}: {message}"))
+            }
+            Some(Waiting { on: WaitingOn::Hold(..), message, .. }) => {
+                (Failure::QueueTimeout, format!("never started on {host}: {message}"))
+            }
+            None if self.check_was_lost() => {
+                (Failure::VerifyFailed, format!("the check on {host} gave no answer"))
+            }
+            None => (Failure::QueueTimeout, format!("never started on {host} within its limit")),
+        }
+    }
+
+    /// True when the earlier attempt stands in the way of a launch asked for by a person:
+    /// of a new run, or of a Retry.
+    pub(super) fn blocks_launch(&self, attempt: &Attempt) -> bool {
+        self.is_of_earlier_run(attempt) || self.stage.next == Next::PersonsRetry
+    }
+
+    /// True when the run has no outcome and no attempt that is followed: it waits for a
+    /// launch, or for the fence before one.
+    pub(super) fn is_pending(&self) -> bool {
+        let fencing = |attempt: &Attempt| match &attempt.place {
+            Place::Lost(_) => true,
+            Place::Fencing { stop, .. } => stop.reason == StopReason::Fenced,
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Stopping(_)
+            | Place::Ended(_) => false,
+        };
+        let open = self.stage.run > 0 && self.stage.outcome.is_none();
+        open && self.unfenced().is_none_or(|a| self.blocks_launch(a) || fencing(a))
+    }
+
+    /// Gives up on clean-up when its limit runs out, with a list of what stays.
+    pub(super) fn abandon_when_due(&mut self) {
+        let limit = self.plan.limits.cleanup;
+        let what = self.what_stays();
+        let at = self.now.at;
+        if let Some(deleting) = &mut self.stage.deleting
+            && !deleting.swept
+            && deleting.abandoned.is_empty()
+            && at >= after(deleting.since, limit)
+        {
+            deleting.abandoned = what;
+        }
+    }
+
+    /// A sentence for each thing that is left on the host.
+    pub(super) fn what_stays(&self) -> Vec<String> {
+        let host = &self.plan.host;
+        let mut left = Vec::new();
+        if let Some(attempt) = self.unfenced() {
+            let entry = &attempt.entry;
+            let of = format!("run {} attempt {} on {host}", entry.run, entry.attempt);
+            match attempt.processes.as_ref().filter(|_| !attempt.direct) {
+                Some(ids) => {
+                    left.push(format!("{of} may be alive as process {}", ids.command.pid));
+                }
+                None => left.push(format!("{of} may be alive or start")),
+            }
+            for survivor in attempt.stop().map(|s| s.survivors.as_slice()).unwrap_or_default() {
+                let (pid, uid, name) = (survivor.pid, survivor.uid, &survivor.command);
+                left.push(format!("process {pid} ({name}, user {uid}) is alive on {host}"));
+            }
+        }
+        if self.stage.current.as_ref().is_some_and(|a| !a.direct) {
+            left.push(format!("the records of {} stay on {host}", self.plan.uid));
+        }
+        if left.is_empty() {
+            left.push(format!("nothing is known to be left on {host}"));
+        }
+        left
+    }
+
+    fn check_was_lost(&self) -> bool {
+        let lost = |a: &Attempt| a.is_verify() && a.fate().is_some_and(|f| f.loss().is_some());
+        self.stage.current.as_ref().is_some_and(lost)
+    }
+}
+
+impl Attempt {
+    /// When a Direct command has run for too long.
+    pub(super) fn execution_ends(&self) -> Timestamp {
+        let since = self.started.unwrap_or(self.launched);
+        after(since, Duration::from_millis(self.bounds.execution_ms))
+    }
+
+    /// When KILL follows TERM; `None` when it is not due to.
+    pub(super) fn grace_ends(&self) -> Option<Timestamp> {
+        let stop = self.stop().filter(|stop| stop.killed.is_none())?;
+        let grace = Duration::from_millis(self.bounds.termination_ms);
+        stop.signalled.map(|sent| after(sent, grace))
+    }
+}
+
+impl Waiting {
+    /// When something missing is reported as stalled; `None` when it is or never will be.
+    pub(super) fn overdue_at(&self) -> Option<Timestamp> {
+        match &self.on {
+            WaitingOn::Hold(HoldKind::Missing, _) if !self.overdue => {
+                Some(after(self.since, MISSING_GRACE))
+            }
+            WaitingOn::Hold(HoldKind::Missing | HoldKind::Busy | HoldKind::Invalid, _)
+            | WaitingOn::Fault(_)
+            | WaitingOn::HostChanged => None,
+        }
+    }
+}
+
+impl Loss {
+    /// The loss in words.
+    pub(super) fn phrase(self) -> &'static str {
+        match self {
+            Self::LostByReboot => "the host rebooted and has no exit on record",
+            Self::LostNoRecord => "the process is gone and left no exit on record",
+            Self::RecordWiped => "the record was removed from the host",
+            Self::HostRolledBack => "the host went back to an earlier state",
+            Self::ConnectionLost => "the connection that carried it was lost",
+        }
+    }
+}
