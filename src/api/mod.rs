@@ -6,6 +6,7 @@
 //! any kind, and what to do next (`core`).
 
 pub mod command;
+pub mod conditions;
 pub mod connection;
 pub mod crd;
 pub mod duration;

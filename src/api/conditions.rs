@@ -1,0 +1,268 @@
+//! From what is known to the status of a RemoteCommand, and how conditions are kept.
+//!
+//! Pure: the same knowledge gives the same status, to the byte, so that nothing is written
+//! when nothing changed. What the phase is and why is decided elsewhere
+//! ([`phase`](crate::core::phase)).
+
+use jiff::{Timestamp, Unit};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use super::command::RemoteCommand;
+use super::status::{
+    AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
+};
+use crate::core::action::Kind;
+use crate::core::outcome::{Doubt, Evidence, PastAttempt};
+use crate::core::phase::{self, Summary, Truth};
+use crate::core::record::Survivor;
+use crate::core::stage::{Attempt, Place, Stage};
+
+/// The longest message, in characters.
+const MESSAGE: usize = 1024;
+/// The longest reason, evidence or signal, in characters.
+const WORD: usize = 64;
+/// How many processes and attempts are listed.
+const PROCESSES: usize = 32;
+const ATTEMPTS: usize = 10;
+
+/// What a status is made from, besides the object.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// Decided from exactly this version of the object: its generation becomes the observed one.
+    pub stage: &'a Stage,
+    /// The stage as it is stored.
+    pub record: StageRecord,
+    pub summary: &'a Summary,
+    pub output: Option<OutputStatus>,
+    /// The status before, for the times at which conditions changed.
+    pub previous: Option<&'a RemoteCommandStatus>,
+    pub now: Timestamp,
+}
+
+/// The status that says what is known.
+pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus {
+    let Known { stage, summary, .. } = known;
+    let generation = command.metadata.generation.unwrap_or_default();
+    let outcome = stage.outcome.as_ref();
+    let current = stage.current.as_ref().filter(|current| is_current(stage, current));
+    let before = known.previous.and_then(|status| status.conditions.as_deref());
+    let aspects = aspects(command, summary);
+    RemoteCommandStatus {
+        observed_generation: generation,
+        phase: summary.phase.into(),
+        reason: Some(shortened(&summary.reason, WORD)),
+        message: Some(shortened(&summary.message, MESSAGE)),
+        run: Some(stage.run).filter(|run| *run > 0),
+        attempt: Some(stage.attempt).filter(|attempt| stage.run > 0 && *attempt > 0),
+        evidence: evidence(stage).map(|evidence| evidence.word().to_owned()),
+        exit_code: outcome.and_then(|outcome| outcome.exit_code),
+        signal: outcome.and_then(|o| o.signal.as_deref()).map(|name| shortened(name, WORD)),
+        start_time: current.map(|attempt| seconds(attempt.started.unwrap_or(attempt.launched))),
+        completion_time: outcome.map(|outcome| seconds(outcome.time)),
+        run_request_time: stage.run_request_time.map(seconds),
+        observed_rerun_token: Some(stage.observed_rerun_token.clone()).filter(|t| !t.is_empty()),
+        stop_requested: stage.stop_requested().then_some(true),
+        left_running: current.and_then(|attempt| left_running(&attempt.left_running)),
+        output: known.output.map(|output| bounded(output, command.spec.output.tail_bytes)),
+        attempts: attempts(&stage.attempts),
+        conditions: Some(conditions(&aspects, before.unwrap_or_default(), generation, known.now)),
+        stage: Some(known.record),
+    }
+}
+
+/// Whether this entry is the attempt that status speaks of, and not a check beside it.
+fn is_current(stage: &Stage, attempt: &Attempt) -> bool {
+    let entry = &attempt.entry;
+    entry.kind == Kind::Command && entry.run == stage.run && entry.attempt == stage.attempt
+}
+
+/// What is known about the current attempt's process.
+fn evidence(stage: &Stage) -> Option<Evidence> {
+    if let Some(outcome) = &stage.outcome {
+        return outcome.evidence;
+    }
+    let attempt = stage.current.as_ref().filter(|current| is_current(stage, current))?;
+    if let Some(uncertain) = &attempt.uncertain {
+        let wrong = Doubt::of_silence(uncertain.cause) == Doubt::WrongHost;
+        return Some(if wrong { Evidence::WrongHost } else { Evidence::Unreachable });
+    }
+    match &attempt.place {
+        Place::Launching => None,
+        Place::Running | Place::Stopping(_) => Some(Evidence::StillRunning),
+        Place::Finishing { .. } | Place::Vanished => Some(Evidence::Finishing),
+        Place::Lost(loss) | Place::Fencing { loss, .. } => Some((*loss).into()),
+        Place::Ended(fate) => Some(fate.evidence()),
+    }
+}
+
+/// One aspect of an object's state, as it is said now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aspect {
+    /// The condition's type.
+    pub name: &'static str,
+    pub status: Truth,
+    /// One CamelCase word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Conditions that say these aspects. The time of the last transition is kept from `before`
+/// while a condition's status stays the same.
+pub fn conditions(
+    aspects: &[Aspect],
+    before: &[Condition],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let said = |aspect: &Aspect| {
+        let status = word(aspect.status);
+        let unchanged = before.iter().find(|old| {
+            // The definition's default stands at the beginning of time: nobody said it.
+            old.type_ == aspect.name && old.status == status && old.last_transition_time.0 > START
+        });
+        Condition {
+            type_: aspect.name.to_owned(),
+            status: status.to_owned(),
+            reason: shortened(&aspect.reason, WORD),
+            message: shortened(&aspect.message, MESSAGE),
+            observed_generation: Some(generation),
+            last_transition_time: unchanged
+                .map_or_else(|| seconds(now), |old| old.last_transition_time.clone()),
+        }
+    };
+    aspects.iter().map(said).collect()
+}
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn word(truth: Truth) -> &'static str {
+    match truth {
+        Truth::True => "True",
+        Truth::False => "False",
+        Truth::Unknown => "Unknown",
+    }
+}
+
+/// The seven aspects of a command, and a warning where there is one.
+fn aspects(command: &RemoteCommand, summary: &Summary) -> Vec<Aspect> {
+    let own = |name, status| Aspect {
+        name,
+        status,
+        reason: summary.reason.clone(),
+        message: summary.message.clone(),
+    };
+    let cleanup = |name, status| match &summary.deleting {
+        None => own(name, status),
+        Some(cleanup) => {
+            let (reason, message) = (cleanup.reason.to_owned(), cleanup.message.clone());
+            Aspect { name, status, reason, message }
+        }
+    };
+    let host = &summary.host_reachable;
+    let mut aspects = vec![
+        own("Accepted", summary.accepted),
+        Aspect {
+            name: "HostReachable",
+            status: host.status,
+            reason: host.reason.clone(),
+            message: host.message.clone(),
+        },
+        own("Finished", summary.finished),
+        own("Succeeded", summary.succeeded),
+        cleanup("Ready", summary.ready),
+        cleanup("Reconciling", summary.reconciling),
+        own("Stalled", summary.stalled),
+    ];
+    aspects.extend(ttl_under_gitops(command));
+    aspects
+}
+
+/// A tool that keeps objects as they are in a repository creates a deleted one again, and it
+/// would run again.
+fn ttl_under_gitops(command: &RemoteCommand) -> Option<Aspect> {
+    command.spec.ttl_seconds_after_finished?;
+    let annotations = ["argocd.argoproj.io/tracking-id"];
+    let labels = [
+        "argocd.argoproj.io/instance",
+        "kustomize.toolkit.fluxcd.io/name",
+        "helm.toolkit.fluxcd.io/name",
+    ];
+    let tracked = annotations.iter().any(|key| command.annotations().contains_key(*key))
+        || labels.iter().any(|key| command.labels().contains_key(*key));
+    tracked.then(|| Aspect {
+        name: "TTLUnderGitOps",
+        status: Truth::True,
+        reason: "WouldRunAgain".to_owned(),
+        message: "Argo CD or Flux creates this object again when ttlSecondsAfterFinished has \
+                  deleted it, and the command runs again; take the limit out of the manifest"
+            .to_owned(),
+    })
+}
+
+impl From<phase::Phase> for Phase {
+    fn from(phase: phase::Phase) -> Self {
+        match phase {
+            phase::Phase::Pending => Self::Pending,
+            phase::Phase::Running => Self::Running,
+            phase::Phase::Succeeded => Self::Succeeded,
+            phase::Phase::Failed => Self::Failed,
+            phase::Phase::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// As Kubernetes stores times; a status that was read back is equal to the one written.
+fn seconds(time: Timestamp) -> Time {
+    let floor = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor);
+    Time(time.round(floor).unwrap_or(time))
+}
+
+/// At most so many characters.
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(longest.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+fn left_running(found: &[Survivor]) -> Option<Vec<ProcessStatus>> {
+    let process = |survivor: &Survivor| ProcessStatus {
+        pid: survivor.pid.into(),
+        uid: survivor.uid.into(),
+        command: shortened(&survivor.command, 256),
+    };
+    (!found.is_empty()).then(|| found.iter().take(PROCESSES).map(process).collect())
+}
+
+fn attempts(past: &[PastAttempt]) -> Option<Vec<AttemptStatus>> {
+    let attempt = |past: &PastAttempt| AttemptStatus {
+        run: past.run,
+        attempt: past.attempt,
+        start_time: past.start_time.map(seconds),
+        completion_time: past.completion_time.map(seconds),
+        evidence: Some(past.evidence.word().to_owned()),
+        reason: Some(shortened(&past.reason, WORD)),
+        exit_code: past.exit_code,
+        signal: past.signal.as_deref().map(|name| shortened(name, WORD)),
+    };
+    let skipped = past.len().saturating_sub(ATTEMPTS);
+    (!past.is_empty()).then(|| past.iter().skip(skipped).map(attempt).collect())
+}
+
+/// Tails of at most so many bytes, cut at the front, never within a character.
+fn bounded(mut output: OutputStatus, tail_bytes: i32) -> OutputStatus {
+    let limit = usize::try_from(tail_bytes).unwrap_or_default();
+    for stream in [&mut output.stdout, &mut output.stderr] {
+        let tail = stream.tail.take().unwrap_or_default();
+        let surplus = tail.len().saturating_sub(limit);
+        let start = (surplus..=tail.len()).find(|at| tail.is_char_boundary(*at));
+        let kept = start.and_then(|at| tail.get(at..)).unwrap_or_default();
+        stream.tail = (!kept.is_empty()).then(|| kept.to_owned());
+    }
+    output
+}
+
+#[cfg(test)]
+mod tests;
