@@ -3,3 +3,4 @@
 //! Documents of files take the place of objects, and a file per command that of its status.
 
 pub mod exit;
+pub mod yaml;
