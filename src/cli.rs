@@ -3,6 +3,7 @@
 //! Only words and their meaning; what the subcommands do lives in `operator` and `run`.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
+use crate::api::crd;
 use crate::run::exit::EXIT_CODES_HELP;
 
 pub use crate::run::exit::ExitCode;
@@ -191,6 +193,25 @@ pub fn answer(error: &clap::Error) -> ExitCode {
 /// Writes the completion script of `shell`.
 pub fn complete(shell: Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Cli::command(), called_as(), &mut &mut *out);
+}
+
+/// Writes the definitions: to `out` as one stream of documents, or one file each into
+/// `directory`.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_definitions(directory: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
+    for definition in crd::all() {
+        let text = crd::yaml(&definition).map_err(io::Error::other)?;
+        match directory {
+            Some(directory) => {
+                fs::create_dir_all(directory)?;
+                fs::write(directory.join(crd::file_name(&definition)), text)?;
+            }
+            None => out.write_all(text.as_bytes())?,
+        }
+    }
+    out.flush()
 }
 
 /// The name the shell knows us by; kubectl finds its plugins as `kubectl-NAME`.

@@ -2,6 +2,7 @@
 
 use std::process;
 
+use anyhow::Context;
 use clap::Parser;
 use remote_command::cli::{self, Cli, Command, ExitCode};
 use tokio::runtime;
@@ -25,11 +26,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
         Command::Completion { shell } => cli::complete(shell, &mut std::io::stdout()),
-        Command::Crds { .. } | Command::Operator(_) | Command::Run(_) => {
-            runtime.block_on(async {
-                anyhow::bail!("this subcommand is still being connected");
-            })?
+        Command::Crds { output_dir } => {
+            cli::write_definitions(output_dir.as_deref(), &mut std::io::stdout())
+                .context("writing the definitions")?;
         }
+        Command::Operator(_) | Command::Run(_) => runtime.block_on(async {
+            anyhow::bail!("this subcommand is still being connected");
+        })?,
     }
     Ok(ExitCode::Own(0))
 }

@@ -2,5 +2,8 @@
 //!
 //! Documents of files take the place of objects, and a file per command that of its status.
 
+pub mod documents;
 pub mod exit;
+pub mod schema;
+pub mod store;
 pub mod yaml;

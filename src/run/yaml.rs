@@ -76,7 +76,9 @@ impl Node {
             Content::List(items) => items.iter().map(Self::to_json).collect(),
             Content::Map(fields) => {
                 let set = fields.iter().filter(|field| !field.value.is_null());
-                Value::Object(set.map(|f| (f.name.clone(), f.value.to_json())).collect::<Map<_, _>>())
+                Value::Object(
+                    set.map(|f| (f.name.clone(), f.value.to_json())).collect::<Map<_, _>>(),
+                )
             }
         }
     }
@@ -159,10 +161,11 @@ mod tests {
 
     #[test]
     fn everything_knows_its_line() {
-        let documents = read("a: 1\nb:\n  c: [x,\n    y]\n---\n# nothing\n---\nd: |\n  t\n").unwrap();
+        let documents =
+            read("a: 1\nb:\n  c: [x,\n    z]\n---\n# nothing\n---\nd: |\n  t\n").unwrap();
         assert_eq!(documents.len(), 2);
         let list = documents[0].field("b").unwrap().field("c").unwrap();
-        assert_eq!(list.to_json(), serde_json::json!(["x", "y"]));
+        assert_eq!(list.to_json(), serde_json::json!(["x", "z"]));
         let super::Content::List(items) = &list.content else { panic!("a list") };
         assert_eq!((list.line, items[1].line), (3, 4));
         assert_eq!(documents[1].field("d").unwrap().text(), Some("t\n"));
