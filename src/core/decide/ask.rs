@@ -189,7 +189,9 @@ impl Turn<'_> {
         if repeated {
             return (None, earliest(limit, Some(after(self.now.at, pace))));
         }
-        (Some(Action::Sweep { uid: self.plan.uid.clone() }), None)
+        let current = self.stage.current.as_ref();
+        let machine = current.map(|a| a.identity.machine.clone()).unwrap_or_default();
+        (Some(Action::Sweep { uid: self.plan.uid.clone(), machine }), None)
     }
 
     /// Where nothing was ever saved as launched nothing has to be removed, and a Direct

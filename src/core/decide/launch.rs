@@ -125,8 +125,8 @@ impl Turn<'_> {
         let low = backoff::mix(seed.rotate_left(32)) >> 32;
         let token = format!("{:016x}{low:08x}{:08x}", backoff::mix(seed), self.stage.entries);
         let attempt = self.next_number(kind);
-        let uid = self.plan.uid.clone();
-        Action::Prepare { entry: Entry { uid, run: self.stage.run, attempt, kind, token } }
+        let (uid, run, machine) = (self.plan.uid.clone(), self.stage.run, String::new());
+        Action::Prepare { entry: Entry { uid, run, attempt, kind, token, machine } }
     }
 
     fn is_wanted(&self, entry: &Entry) -> bool {
@@ -139,6 +139,7 @@ impl Turn<'_> {
 
     /// Saves the launch intent; the Launch goes with it and is never given again.
     fn launch(&mut self, entry: Entry, identity: Identity) -> Action {
+        let entry = Entry { machine: identity.machine.clone(), ..entry };
         let (boot, store) = (identity.boot.clone(), identity.store.clone());
         let latest_uptime_ms = identity.uptime_ms.saturating_add(LAUNCH_VALID_MS);
         let bounds = self.bounds_of(entry.kind);
