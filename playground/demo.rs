@@ -8,16 +8,16 @@ mod verdict;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::support::Result;
 use crate::support::link::Link;
 use crate::support::place::Place;
 use crate::support::plane::{self, ControlPlane};
 use crate::support::program::Running;
 use crate::support::sshd::{Options, Sshd};
+use crate::support::{Result, block_until};
 use crate::{operator, remote_host};
 
 use board::Board;
@@ -25,6 +25,8 @@ use example::Example;
 
 /// The namespace whose host `local` is behind a link that gets cut.
 const CUT_OFF: &str = "cut-off";
+
+const OPERATOR_LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that runs, in the order in which it stops.
 struct Stage {
@@ -53,7 +55,13 @@ impl Stage {
         remote_host::declare(plane.recipe(), cut_off.recipe(), CUT_OFF, link.port()).await?;
         println!("starting the operator");
         let program = operator::program(place.path(), &plane.kubeconfig_path())?;
-        let operator = tokio::sync::Mutex::new(program.start()?);
+        let mut operator = program.start()?;
+        let answers = || operator.has_ended() || operator::answers(place.path());
+        if !block_until(OPERATOR_LIMIT, answers) || operator.has_ended() {
+            let words = program.last_words();
+            return Err(format!("the operator does not serve its health:\n{words}").into());
+        }
+        let operator = tokio::sync::Mutex::new(operator);
         let board = Arc::new(Board::new(began));
         Ok(Stage { operator, link, near, cut_off, plane, board, place })
     }

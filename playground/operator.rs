@@ -2,6 +2,7 @@
 //! that it writes below one directory.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 
 use crate::support::Result;
@@ -24,6 +25,11 @@ pub fn program(directory: &Path, kubeconfig: &Path) -> Result<Program> {
         .arg(format!("--listen=127.0.0.1:{}", port(directory)?))
         .arg(format!("--state-directory={}", state.display()))
         .env("KUBECONFIG", kubeconfig))
+}
+
+/// True when it serves its health.
+pub fn answers(directory: &Path) -> bool {
+    port(directory).is_ok_and(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
 }
 
 /// Where its metrics and health are; the same after a restart.

@@ -3,7 +3,6 @@
 //! and leaves alone what is alive.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,11 +96,11 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
 async fn start_operator(directory: &Path, kubeconfig: &Path) -> Result<()> {
     let program = operator::program(directory, kubeconfig)?;
     leave(directory, "operator", program.clone())?;
-    let (file, port) = (pid_file(directory, "operator"), operator::port(directory)?);
+    let file = pid_file(directory, "operator");
     let mut ended = false;
     until(LIMIT, "the operator serves its health", async || {
         ended = program::left(&file).is_none();
-        ended || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        ended || operator::answers(directory)
     })
     .await?;
     if ended {
