@@ -8,6 +8,7 @@ mod verdict;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -36,6 +37,8 @@ struct Stage {
     cut_off: Sshd,
     plane: ControlPlane,
     board: Arc<Board>,
+    /// The link was cut and is back.
+    healed: AtomicBool,
     /// The operator's log and state.
     place: Place,
 }
@@ -63,7 +66,8 @@ impl Stage {
         }
         let operator = tokio::sync::Mutex::new(operator);
         let board = Arc::new(Board::new(began));
-        Ok(Stage { operator, link, near, cut_off, plane, board, place })
+        let healed = AtomicBool::new(false);
+        Ok(Stage { operator, link, near, cut_off, plane, board, healed, place })
     }
 
     /// Where the commands of a namespace run.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::processes;
@@ -12,6 +13,7 @@ use super::example::Example;
 use super::{CUT_OFF, Stage};
 
 const LIMIT: Duration = Duration::from_secs(40);
+const NOTICE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Does what the example is about, if anything has to be done for it.
 pub async fn cause(stage: &Stage, example: &Example) -> Result<()> {
@@ -42,7 +44,12 @@ async fn running(stage: &Stage, example: &Example) -> Result<()> {
 }
 
 async fn restart_operator(stage: &Stage, example: &Example) -> Result<()> {
-    until(LIMIT, "it has told three lines", async || stage.board.lines(example).len() >= 3).await?;
+    // One fault after the other is easier to follow, but it must come midway.
+    until(LIMIT, "it is midway", async || {
+        let lines = stage.board.lines(example).len();
+        lines >= 7 || lines >= 3 && stage.healed.load(Ordering::Relaxed)
+    })
+    .await?;
     let mut operator = stage.operator.lock().await;
     stage.board.act(&example.name, "kill -9 of the operator, and a new one");
     operator.kill();
@@ -67,8 +74,13 @@ pub async fn wipe_records_while_cut_off(stage: &Stage, examples: &[Example]) -> 
         Err(e) => e.kind() == ErrorKind::NotFound,
     })
     .await?;
+    // An operator that was killed in the meantime cannot notice; that is no failure here.
+    let noticed = async || behind.iter().any(|e| stage.board.last(e) == "Running/Reattaching");
+    let _ = until(NOTICE_LIMIT, "the operator notices", noticed).await;
     stage.board.act("", "the link is back");
-    stage.link.heal().await
+    stage.link.heal().await?;
+    stage.healed.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// How often the command says that it started, in a file of its own on the host.
