@@ -50,23 +50,29 @@ pub struct Summary {
     pub stop_requested: bool,
     /// Processes that outlived the command on purpose.
     pub left_running: Vec<Survivor>,
-    pub conditions: Conditions,
-    /// HostReachable, by the last contact.
-    pub host_reachable: HostReachable,
-    /// Set while the object is being deleted: what Ready and Reconciling say instead.
-    pub cleanup: Option<Cleanup>,
-}
-
-/// The conditions that follow from the phase. Their reason and message are the summary's
-/// own, but for Ready and Reconciling while there is a [`Cleanup`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conditions {
+    /// The conditions of these names. Their reason and message are the summary's own, but
+    /// for Ready and Reconciling while `deleting` is set.
     pub accepted: Truth,
     pub finished: Truth,
     pub succeeded: Truth,
     pub ready: Truth,
     pub reconciling: Truth,
     pub stalled: Truth,
+    /// HostReachable, by the last contact.
+    pub host_reachable: HostReachable,
+    /// Set while the object is being deleted: what Ready and Reconciling say instead.
+    pub deleting: Option<Cleanup>,
+}
+
+/// The conditions of one row of the phase table.
+#[derive(Clone, Copy)]
+struct Conditions {
+    accepted: Truth,
+    finished: Truth,
+    succeeded: Truth,
+    ready: Truth,
+    reconciling: Truth,
+    stalled: Truth,
 }
 
 /// The HostReachable condition, by the last contact.
@@ -74,7 +80,7 @@ pub struct Conditions {
 pub struct HostReachable {
     pub status: Truth,
     /// The fault's reason; `Connected` or `NotAsked` without one.
-    pub reason: &'static str,
+    pub reason: String,
     pub message: String,
 }
 
@@ -102,7 +108,7 @@ impl Phase {
 /// What status says about this stage.
 pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
     let own = stage.current.as_ref().filter(|a| a.entry.run == stage.run);
-    let cleanup = cleanup(plan, stage);
+    let deleting = cleanup(plan, stage);
     let shown = match (&stage.outcome, own) {
         (Some(outcome), _) => ended(outcome),
         (None, Some(attempt)) if is_followed(stage, attempt) => running(plan, stage, attempt),
@@ -110,6 +116,7 @@ pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
     };
     let outcome = stage.outcome.as_ref();
     let live = own.filter(|a| !a.is_verify());
+    let conditions = shown.conditions.while_deleting(deleting.is_some());
     let evidence = match outcome {
         Some(outcome) => outcome.evidence,
         None => live.and_then(Attempt::evidence),
@@ -125,9 +132,14 @@ pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
         completion_time: outcome.map(|o| o.time),
         stop_requested: stage.stop_requested(),
         left_running: live.map(|a| a.left_running.clone()).unwrap_or_default(),
-        conditions: shown.conditions.while_deleting(cleanup.is_some()),
+        accepted: conditions.accepted,
+        finished: conditions.finished,
+        succeeded: conditions.succeeded,
+        ready: conditions.ready,
+        reconciling: conditions.reconciling,
+        stalled: conditions.stalled,
         host_reachable: host_reachable(plan, stage),
-        cleanup,
+        deleting,
     }
 }
 
@@ -312,18 +324,22 @@ fn host_reachable(plan: &Plan, stage: &Stage) -> HostReachable {
     let blocked = stage.deleting.as_ref().and_then(|d| d.blocked.as_ref());
     if let Some(uncertain) = silent.or(blocked) {
         let message = uncertain.message.clone();
-        return HostReachable { status: Truth::False, reason: uncertain.cause.reason(), message };
+        return HostReachable {
+            status: Truth::False,
+            reason: uncertain.cause.reason().to_owned(),
+            message,
+        };
     }
     if let Some(Waiting { on: WaitingOn::Fault(cause), message, .. }) = &stage.waiting {
         let message = message.clone();
-        return HostReachable { status: Truth::False, reason: cause.reason(), message };
+        return HostReachable { status: Truth::False, reason: cause.reason().to_owned(), message };
     }
     if stage.current.is_some() {
         let message = format!("{host} answered");
-        HostReachable { status: Truth::True, reason: "Connected", message }
+        HostReachable { status: Truth::True, reason: "Connected".to_owned(), message }
     } else {
         let message = format!("{host} was not asked yet");
-        HostReachable { status: Truth::Unknown, reason: "NotAsked", message }
+        HostReachable { status: Truth::Unknown, reason: "NotAsked".to_owned(), message }
     }
 }
 
