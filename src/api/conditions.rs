@@ -12,11 +12,10 @@ use super::command::RemoteCommand;
 use super::status::{
     AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
 };
-use crate::core::action::Kind;
-use crate::core::outcome::{Doubt, Evidence, PastAttempt};
+use crate::core::outcome::PastAttempt;
 use crate::core::phase::{self, Summary, Truth};
 use crate::core::record::Survivor;
-use crate::core::stage::{Attempt, Place, Stage};
+use crate::core::stage::Stage;
 
 /// The longest message, in characters.
 const MESSAGE: usize = 1024;
@@ -44,8 +43,6 @@ pub struct Known<'a> {
 pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus {
     let Known { stage, summary, .. } = known;
     let generation = command.metadata.generation.unwrap_or_default();
-    let outcome = stage.outcome.as_ref();
-    let current = stage.current.as_ref().filter(|current| is_current(stage, current));
     let before = known.previous.and_then(|status| status.conditions.as_deref());
     let aspects = aspects(command, summary);
     RemoteCommandStatus {
@@ -55,44 +52,19 @@ pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus 
         message: Some(shortened(&summary.message, MESSAGE)),
         run: Some(stage.run).filter(|run| *run > 0),
         attempt: Some(stage.attempt).filter(|attempt| stage.run > 0 && *attempt > 0),
-        evidence: evidence(stage).map(|evidence| evidence.word().to_owned()),
-        exit_code: outcome.and_then(|outcome| outcome.exit_code),
-        signal: outcome.and_then(|o| o.signal.as_deref()).map(|name| shortened(name, WORD)),
-        start_time: current.map(|attempt| seconds(attempt.started.unwrap_or(attempt.launched))),
-        completion_time: outcome.map(|outcome| seconds(outcome.time)),
+        evidence: summary.evidence.map(|evidence| evidence.word().to_owned()),
+        exit_code: summary.exit_code,
+        signal: summary.signal.as_deref().map(|name| shortened(name, WORD)),
+        start_time: summary.start_time.map(seconds),
+        completion_time: summary.completion_time.map(seconds),
         run_request_time: stage.run_request_time.map(seconds),
         observed_rerun_token: Some(stage.observed_rerun_token.clone()).filter(|t| !t.is_empty()),
-        stop_requested: stage.stop_requested().then_some(true),
-        left_running: current.and_then(|attempt| left_running(&attempt.left_running)),
+        stop_requested: summary.stop_requested.then_some(true),
+        left_running: left_running(&summary.left_running),
         output: known.output.map(|output| bounded(output, command.spec.output.tail_bytes)),
         attempts: attempts(&stage.attempts),
         conditions: Some(conditions(&aspects, before.unwrap_or_default(), generation, known.now)),
         stage: Some(known.record),
-    }
-}
-
-/// Whether this entry is the attempt that status speaks of, and not a check beside it.
-fn is_current(stage: &Stage, attempt: &Attempt) -> bool {
-    let entry = &attempt.entry;
-    entry.kind == Kind::Command && entry.run == stage.run && entry.attempt == stage.attempt
-}
-
-/// What is known about the current attempt's process.
-fn evidence(stage: &Stage) -> Option<Evidence> {
-    if let Some(outcome) = &stage.outcome {
-        return outcome.evidence;
-    }
-    let attempt = stage.current.as_ref().filter(|current| is_current(stage, current))?;
-    if let Some(uncertain) = &attempt.uncertain {
-        let wrong = Doubt::of_silence(uncertain.cause) == Doubt::WrongHost;
-        return Some(if wrong { Evidence::WrongHost } else { Evidence::Unreachable });
-    }
-    match &attempt.place {
-        Place::Launching => None,
-        Place::Running | Place::Stopping(_) => Some(Evidence::StillRunning),
-        Place::Finishing { .. } | Place::Vanished => Some(Evidence::Finishing),
-        Place::Lost(loss) | Place::Fencing { loss, .. } => Some((*loss).into()),
-        Place::Ended(fate) => Some(fate.evidence()),
     }
 }
 

@@ -103,7 +103,7 @@ pub struct RemoteCommandStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub signal: Option<String>,
-    /// When the current attempt was launched.
+    /// When the current or last attempt of the run was first seen started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// When the current run was seen to have ended.

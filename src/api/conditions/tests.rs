@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::core::outcome::{Ending, Loss, Outcome, Success};
+use crate::core::outcome::Evidence;
 use crate::core::phase::{Cleanup, HostReachable};
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 900_000_000);
@@ -38,6 +38,13 @@ fn summary(phase: phase::Phase, reason: &str, columns: &str) -> Summary {
         phase,
         reason: reason.to_owned(),
         message: format!("in words: {reason}"),
+        evidence: None,
+        exit_code: None,
+        signal: None,
+        start_time: None,
+        completion_time: None,
+        stop_requested: false,
+        left_running: Vec::new(),
         accepted: column(0),
         finished: column(1),
         succeeded: column(2),
@@ -199,49 +206,21 @@ fn tails_end_within_their_bytes_and_begin_with_a_whole_character() {
 
 #[test]
 fn an_outcome_is_shown_whole() {
-    let outcome = Outcome {
-        ending: Ending::Succeeded(Success::Completed),
-        message: "done".to_owned(),
-        time: NOW,
-        evidence: Some(Evidence::Exited),
-        exit_code: Some(0),
-        signal: None,
-    };
-    let stage = Stage { run: 2, attempt: 1, outcome: Some(outcome), ..Stage::default() };
-    let summary = summary(phase::Phase::Succeeded, "Completed", "TTTTFF");
+    let stage = Stage { run: 2, attempt: 1, ..Stage::default() };
+    let mut summary = summary(phase::Phase::Failed, "Signaled", "TTFFFT");
+    summary.evidence = Some(Evidence::Signaled);
+    summary.exit_code = Some(137);
+    summary.signal = Some("KILL".to_owned());
+    summary.completion_time = Some(NOW);
+    summary.stop_requested = true;
+    summary.left_running = vec![Survivor { pid: 7, uid: 0, command: "sshd".to_owned() }; 40];
     let status = shown(&command(json!({})), &stage, &summary);
-    assert_eq!((status.run, status.attempt, status.exit_code), (Some(2), Some(1), Some(0)));
-    assert_eq!(status.evidence.as_deref(), Some("Exited"));
+    assert_eq!((status.run, status.attempt, status.exit_code), (Some(2), Some(1), Some(137)));
+    assert_eq!(status.evidence.as_deref(), Some("Signaled"));
+    assert_eq!(status.signal.as_deref(), Some("KILL"));
     assert_eq!(status.completion_time.unwrap().0.to_string(), "2027-01-15T08:00:00Z");
-}
-
-#[test]
-fn evidence_of_an_attempt_follows_its_place() {
-    let attempt = |place: serde_json::Value| -> Attempt {
-        serde_json::from_value(json!({
-            "entry": {"uid": "u", "run": 1, "attempt": 1, "kind": "Command", "token": "t"},
-            "identity": {"machine": "m", "boot": "b", "store": "s", "uptimeMs": 1,
-                         "canTell": true},
-            "connection": "",
-            "bounds": {"executionMs": 1, "terminationMs": 1},
-            "launched": "2027-01-15T08:00:00Z",
-            "place": place,
-        }))
-        .unwrap()
-    };
-    let lost = serde_json::to_value(Place::Lost(Loss::RecordWiped)).unwrap();
-    for (place, expected) in [
-        (json!("Launching"), None),
-        (json!("Running"), Some("StillRunning")),
-        (lost, Some("RecordWiped")),
-    ] {
-        let current = Some(attempt(place));
-        let stage = Stage { run: 1, attempt: 1, current, ..Stage::default() };
-        assert_eq!(evidence(&stage).map(Evidence::word), expected);
-    }
-    let current = Some(attempt(json!("Running")));
-    let next = Stage { run: 2, attempt: 1, current, ..Stage::default() };
-    assert_eq!(evidence(&next), None, "the attempt of the run before");
+    assert_eq!(status.stop_requested, Some(true));
+    assert_eq!(status.left_running.unwrap().len(), PROCESSES);
 }
 
 #[test]
