@@ -4,9 +4,10 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::link::Link;
@@ -14,6 +15,7 @@ use support::login::Login;
 use support::plane::ControlPlane;
 use support::processes;
 use support::sshd::{Kind, Options, Sshd};
+use support::wire::Wire;
 use support::{Result, block_until, programs, until};
 
 const VICTIM: &str = "REMOTE_COMMAND_HARNESS_VICTIM";
@@ -28,7 +30,7 @@ fn ssh(sshd: &Sshd, port: u16, kind: Kind) -> Result<Command> {
     command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
     command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
     command.arg("-i").arg(sshd.directory().join(format!("client_{}", kind.name())));
-    command.args(["-p", &port.to_string(), "-l", sshd.user(), "127.0.0.1"]);
+    command.args(["-p", &port.to_string(), "-l", sshd.user(), &sshd.address().to_string()]);
     command.stdin(Stdio::null());
     Ok(command)
 }
@@ -96,6 +98,28 @@ fn a_frozen_sshd_answers_only_after_it_thawed() -> Result<()> {
     sshd.thaw();
     assert!(block_until(LIMIT, || !matches!(client.try_wait(), Ok(None))));
     assert!(client.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_cut_wire_is_silent_and_a_healed_one_goes_on() -> Result<()> {
+    let wire = Arc::new(Wire::start()?);
+    let sshd = Sshd::start(Options { wire: Some(wire.clone()), ..Options::default() })?;
+    let mut client = ssh(&sshd, sshd.port(), Kind::Ed25519)?;
+    let client = client.arg("echo 1; read -r line; echo $line").stdin(Stdio::piped());
+    let mut client = client.stdout(Stdio::piped()).spawn()?;
+    let mut output = BufReader::new(client.stdout.take().ok_or("no pipe")?).lines();
+    assert_eq!(output.next().transpose()?.as_deref(), Some("1"));
+    wire.cut()?;
+    writeln!(client.stdin.take().ok_or("no pipe")?, "2")?;
+    let ended = || !matches!(client.try_wait(), Ok(None));
+    assert!(!block_until(Duration::from_secs(1), ended));
+    wire.heal()?;
+    assert_eq!(output.next().transpose()?.as_deref(), Some("2"));
+    assert!(client.wait()?.success());
+    let name = wire.namespace().to_owned();
+    drop((sshd, wire));
+    assert!(!Path::new("/run/netns").join(name).exists());
     Ok(())
 }
 

@@ -35,6 +35,11 @@ pub fn directory(path: &Path) -> Result<()> {
     tell(&format!("directory {}", path.display()))
 }
 
+/// A network namespace.
+pub fn namespace(name: &str) -> Result<()> {
+    tell(&format!("namespace {name}"))
+}
+
 /// A throw-away user of the system.
 pub fn user(name: &str) -> Result<()> {
     tell(&format!("user {name}"))

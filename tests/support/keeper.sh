@@ -53,6 +53,7 @@ count() {
     if is_alive "$1" "$2"; then alive=1; fi
 }
 remove_directory() { rm -rf -- "$1"; }
+remove_namespace() { if ip netns pids "$1"; then ip netns delete "$1"; fi; }
 remove_user() { if id "$1"; then userdel -f "$1"; fi; }
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -70,5 +71,6 @@ done
 each process insist
 # Again: one of them may have forked in the meantime.
 each marked insist_on_marked
+each namespace remove_namespace
 each user remove_user
 each directory remove_directory

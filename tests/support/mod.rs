@@ -18,6 +18,7 @@ pub mod processes;
 pub mod program;
 pub mod programs;
 pub mod sshd;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

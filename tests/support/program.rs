@@ -74,11 +74,6 @@ impl Program {
         Ok(Running { program: self.clone(), child, identity })
     }
 
-    /// Runs it with other words before its own, and waits for it to end.
-    pub fn once(&self, first: &[&str]) -> Result<std::process::Output> {
-        Ok(Command::new(&self.path).args(first).args(&self.args).output()?)
-    }
-
     /// Starts it in a session of its own, to go on after us, unless the process that
     /// the pid file names is alive. True when it was started.
     pub fn leave(&self, pid_file: &Path) -> Result<bool> {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::login::{Login, User};
@@ -15,6 +15,7 @@ use super::place::Place;
 use super::plane::free_ports;
 use super::processes::{self, Identity, Signal};
 use super::program::{Program, Running};
+use super::wire::Wire;
 use super::{Result, block_until, keeper, programs};
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -46,6 +47,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// XDG_STATE_HOME of every session, if not a directory beside the configuration.
     pub state: Option<PathBuf>,
+    /// Listens inside the namespace of this wire instead of on loopback.
+    pub wire: Option<Arc<Wire>>,
     /// More lines of sshd_config, before all others: sshd takes the first of its kind.
     pub lines: Vec<String>,
 }
@@ -58,6 +61,7 @@ impl Default for Options {
             max_sessions: 100,
             environment: Vec::new(),
             state: None,
+            wire: None,
             lines: Vec::new(),
         }
     }
@@ -68,6 +72,7 @@ impl Default for Options {
 pub struct Recipe {
     directory: PathBuf,
     state: PathBuf,
+    wire: Option<Arc<Wire>>,
     port: u16,
 }
 
@@ -83,7 +88,7 @@ impl Recipe {
         };
         fs::write(file, format!("{port}\n"))?;
         let state = options.state.clone().unwrap_or_else(|| directory.join("state"));
-        let recipe = Recipe { directory, state, port };
+        let recipe = Recipe { directory, state, wire: options.wire.clone(), port };
         for &kind in &options.host_keys {
             recipe.key("host", kind)?;
         }
@@ -96,6 +101,10 @@ impl Recipe {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.wire.as_ref().map_or(Ipv4Addr::LOCALHOST, |wire| wire.address())
     }
 
     /// XDG_STATE_HOME of every session: records on the host go below it.
@@ -130,26 +139,35 @@ impl Recipe {
         let public = self.key("host", kind)?;
         let mut words = public.split_whitespace();
         let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        Ok(format!("[127.0.0.1]:{port} {kind} {key}\n"))
+        Ok(format!("[{}]:{port} {kind} {key}\n", self.address()))
     }
 
     pub fn program(&self) -> Result<Program> {
+        self.make_run_directory()?;
+        let sshd = programs::debian("sshd", "openssh-server")?;
+        let log = self.directory.join("sshd.log");
+        let program = match &self.wire {
+            None => Program::new(sshd, log),
+            // It becomes sshd in place, so the pid stays.
+            Some(wire) => Program::new(programs::debian("ip", "iproute2")?, log)
+                .args(["netns", "exec", wire.namespace()])
+                .arg(sshd),
+        };
+        Ok(program.args(["-D", "-e", "-f"]).arg(self.directory.join("sshd_config")))
+    }
+
+    /// Debian's sshd insists on it; only its service unit would make it.
+    fn make_run_directory(&self) -> Result<()> {
         let run = Path::new("/run/sshd");
         if rustix::process::geteuid().is_root() && !run.exists() {
-            // Debian's sshd insists on it; only its service unit would make it.
             fs::DirBuilder::new().mode(0o755).recursive(true).create(run)?;
         }
-        Ok(Program::new(
-            programs::debian("sshd", "openssh-server")?,
-            self.directory.join("sshd.log"),
-        )
-        .args(["-D", "-e", "-f"])
-        .arg(self.directory.join("sshd_config")))
+        Ok(())
     }
 
     /// True when the server shows its banner.
     pub fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else {
+        let Ok(mut stream) = TcpStream::connect((self.address(), self.port)) else {
             return false;
         };
         let mut start = [0; 4];
@@ -195,7 +213,6 @@ impl Recipe {
 
     fn lines(&self, options: &Options) -> Vec<String> {
         let mut lines: Vec<String> = [
-            "ListenAddress 127.0.0.1",
             "PidFile none",
             "UsePAM no",
             "StrictModes no",
@@ -210,6 +227,7 @@ impl Recipe {
         ]
         .map(str::to_owned)
         .to_vec();
+        lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));
         lines.push(format!("AuthorizedKeysFile {}", self.authorized_keys().display()));
@@ -227,8 +245,10 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<()> {
-        let program = self.program()?;
-        let output = program.once(&["-t"])?;
+        let sshd = programs::debian("sshd", "openssh-server")?;
+        let file = self.directory.join("sshd_config");
+        self.make_run_directory()?;
+        let output = Command::new(sshd).arg("-t").arg("-f").arg(file).output()?;
         if output.status.success() {
             return Ok(());
         }
@@ -293,6 +313,10 @@ impl Sshd {
 
     pub fn port(&self) -> u16 {
         self.recipe.port
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.recipe.address()
     }
 
     pub fn user(&self) -> &str {
