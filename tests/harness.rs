@@ -212,7 +212,7 @@ fn all_is_gone_after_the_process_that_started_it_was_killed() -> Result<()> {
     let directory = PathBuf::from(line.rsplit(' ').next().unwrap_or_default());
     let mark = format!("XDG_STATE_HOME={}", directory.join("state").display());
     let servers: Vec<_> = processes::children(child.id());
-    assert!(!processes::marked(&mark).is_empty());
+    assert!(block_until(LIMIT, || !processes::marked(&mark).is_empty()));
     child.kill()?;
     child.wait()?;
     assert!(block_until(LIMIT, || !Path::new(&directory).exists()), "{directory:?} is left");
