@@ -1,11 +1,6 @@
 //! Proving who we are: key, certificate or password, read at the moment of use.
-//!
-//! A refusal is remembered by [`Breaker`] and never hammered: sshd punishes the source
-//! address (PerSourcePenalties), so one bad credential could lock every command out of a host.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -15,7 +10,6 @@ use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{MethodKind, MethodSet};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::fault::{Stage, classify};
@@ -30,7 +24,7 @@ pub(super) struct Credentials {
     certificate: Option<Certificate>,
     password: Option<Zeroizing<String>>,
     /// Of the Secret's content, to know a refused credential again.
-    digest: [u8; 32],
+    pub(super) digest: [u8; 32],
 }
 
 impl Credentials {
@@ -251,58 +245,4 @@ async fn with_certificate(
             Err(Fault::new(Transient::ConnectionLost, "the server closed the connection"))
         }
     }
-}
-
-/// Refused credentials, by (host, user, content): each rests at least 30 s, longer each time.
-#[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<HashMap<[u8; 32], Rest>>);
-
-#[derive(Debug)]
-struct Rest {
-    until: Instant,
-    pause: Duration,
-    fault: Fault,
-}
-
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
-impl Breaker {
-    /// The earlier refusal, while it rests.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub(super) fn check(&self, hop: &Hop, credentials: &Credentials) -> Result<(), Fault> {
-        let rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match rests.get(&breaker_key(hop, &credentials.digest)) {
-            Some(rest) if Instant::now() < rest.until => Err(rest.fault.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Key under which [`Breaker::settle`] remembers; the credentials are used up by then.
-    pub(super) fn key(hop: &Hop, credentials: &Credentials) -> [u8; 32] {
-        breaker_key(hop, &credentials.digest)
-    }
-
-    /// Remembers a refusal, or forgets it after a success.
-    pub(super) fn settle(&self, key: [u8; 32], refusal: Option<&Fault>) {
-        let mut rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        rests.retain(|_, rest| now < rest.until + LONGEST_PAUSE);
-        let Some(fault) = refusal else {
-            rests.remove(&key);
-            return;
-        };
-        let before = rests.get(&key).map_or(FIRST_PAUSE / 2, |rest| rest.pause);
-        let pause = (before * 2).min(LONGEST_PAUSE);
-        rests.insert(key, Rest { until: now + pause, pause, fault: fault.clone() });
-    }
-}
-
-fn breaker_key(hop: &Hop, digest: &[u8; 32]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(format!("{:?}", (&hop.address, hop.port, &hop.user)));
-    hash.update(digest);
-    hash.finalize().into()
 }

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::auth::{self, Breaker, Credentials};
+use super::auth::{self, Credentials};
+use super::breaker::Breaker;
 use super::fault::{self, Broken, Stage};
 use super::gate::Gate;
 use super::session::{Client, Ending, Session};

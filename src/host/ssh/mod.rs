@@ -4,11 +4,14 @@
 //! [`crate::core::fault`]; the library underneath shows nowhere else. Not here: what is run.
 
 mod auth;
+mod breaker;
 mod dial;
 mod exec;
 mod fault;
 mod gate;
+mod outlet;
 mod pool;
+mod pump;
 mod session;
 mod socket;
 mod trust;

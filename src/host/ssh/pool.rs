@@ -11,7 +11,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::{Etiquette, dial};
-use super::exec::{self, Outlet, Started, Unopened};
+use super::exec::{self, Started, Unopened};
+use super::outlet::Outlet;
 use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
