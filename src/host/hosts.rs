@@ -6,10 +6,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
+
+use super::direct::DirectHost;
 use super::ssh::{Dialer, Link, Pool};
-use super::{HostFacts, Lookup, Transport};
+use super::{Chunk, Host, HostFacts, Lookup, Material, Stream, Transport};
+use crate::core::action::{Action, Entry, Seen};
 use crate::core::connection::Connection;
-use crate::core::fault::Fault;
+use crate::core::fault::{Fault, Ours};
+use crate::core::plan::{Execution, Plan};
+use crate::journal::Saved;
 
 /// Every machine this process speaks to.
 #[derive(Default)]
@@ -23,11 +29,50 @@ type Key = (String, Connection);
 /// One machine, as reached with one set of parameters from one scope.
 struct Machine {
     pool: Arc<Pool>,
+    direct: Arc<DirectHost>,
+}
+
+#[async_trait]
+impl Host for Machine {
+    async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
+        match &plan.execution {
+            Execution::Direct(direct) => {
+                self.direct.act(plan, direct, action.get(), material).await
+            }
+            Execution::Recorded => {
+                Seen::Unreachable(Fault::new(Ours::LibraryLimit, "recording is not connected"))
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        entry: &Entry,
+        stream: Stream,
+        offset: u64,
+        max: u32,
+    ) -> Result<Chunk, Fault> {
+        // Only Prepare of a recorded entry fills in the machine.
+        if entry.machine.is_empty() {
+            return Ok(self.direct.read(entry, stream, offset, max));
+        }
+        Err(Fault::new(Ours::LibraryLimit, "recording is not connected"))
+    }
 }
 
 impl Hosts {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The verbs on a machine. Nothing is dialled before it is used.
+    pub fn host(
+        &self,
+        scope: &str,
+        connection: &Connection,
+        lookup: Arc<dyn Lookup>,
+    ) -> Arc<dyn Host> {
+        self.machine(scope, connection, lookup)
     }
 
     /// The bare way to a machine. Nothing is dialled before it is used.
@@ -60,6 +105,7 @@ impl Hosts {
         for ((of, connection), machine) in self.lock().iter() {
             if of == scope && leads_over(connection, name) {
                 machine.pool.poke();
+                machine.direct.poke();
             }
         }
     }
@@ -83,16 +129,23 @@ impl Hosts {
         lookup: Arc<dyn Lookup>,
     ) -> Arc<Machine> {
         let mut machines = self.lock();
-        machines.retain(|_, machine| Arc::strong_count(machine) > 1 || !machine.pool.is_idle());
+        machines.retain(|_, machine| Arc::strong_count(machine) > 1 || machine.is_used());
         let key = (scope.to_owned(), connection.clone());
         let machine = machines.entry(key).or_insert_with(|| {
-            Arc::new(Machine { pool: self.dialer.pool(connection.clone(), lookup) })
+            let pool = self.dialer.pool(connection.clone(), lookup);
+            Arc::new(Machine { direct: Arc::new(DirectHost::new(pool.clone())), pool })
         });
         machine.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Machine>>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Machine {
+    fn is_used(&self) -> bool {
+        !self.pool.is_idle() || !self.direct.is_empty()
     }
 }
 

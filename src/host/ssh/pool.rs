@@ -125,7 +125,6 @@ impl Pool {
     ///
     /// # Errors
     /// [`Unopened`], which knows whether the command may have started.
-    #[expect(dead_code, reason = "for Direct commands, to come")]
     pub(crate) async fn open_into(
         self: &Arc<Self>,
         line: &str,
@@ -158,12 +157,6 @@ impl Pool {
                 Err(Fault::new(Transient::ReplyTimeout, message))
             }
         }
-    }
-
-    /// The machine's key as last shown on a live connection.
-    #[expect(dead_code, reason = "for Direct commands, to come")]
-    pub(crate) fn host_key(&self) -> Option<String> {
-        self.lock().live.last().map(|live| live.session.host_key.clone())
     }
 
     /// Commands on this machine's connections.

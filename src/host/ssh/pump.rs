@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use russh::{ChannelMsg, Sig};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use super::exec::{LINGER, Read, Write};
 use super::outlet::{BACKLOG, Outlet};
@@ -28,7 +30,7 @@ const STDIN_BACKLOG: usize = 4 << 20;
 /// Input accepted and not yet on the wire.
 #[derive(Default)]
 struct Stdin {
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Zeroizing<Vec<u8>>>,
     bytes: usize,
     eof: bool,
     eof_sent: bool,
@@ -106,6 +108,8 @@ impl Pump {
             let write = self.write.clone();
             if let Some(bytes) = self.stdin.waiting.pop_front() {
                 self.stdin.bytes -= bytes.len();
+                // Wiped when the last piece of it is on its way.
+                let bytes = Bytes::from_owner(bytes);
                 *data = Some(Box::pin(async move { drop(write.data_bytes(bytes).await) }));
             } else if self.stdin.eof && !self.stdin.eof_sent {
                 self.stdin.eof_sent = true;
@@ -143,9 +147,9 @@ impl Pump {
 
     fn accept(&mut self, input: Option<Input>) {
         match input {
-            Some(Input::Bytes(mut bytes)) => {
+            Some(Input::Bytes(bytes)) => {
                 self.stdin.bytes += bytes.len();
-                self.stdin.waiting.push_back(std::mem::take(&mut *bytes));
+                self.stdin.waiting.push_back(bytes);
             }
             Some(Input::Eof) => self.stdin.eof = true,
             Some(Input::Signal(name)) => self.control.push_back(signal(name)),
