@@ -87,16 +87,16 @@ impl Desk {
 
     /// Creates the base with this patch.
     pub async fn create(&self, patch: &str) -> Result<Value, String> {
-        self.post(patch, false).await
+        self.post(&self.object(patch), false).await
     }
 
     /// Whether the base with this patch could be created.
     pub async fn try_create(&self, patch: &str) -> Result<Value, String> {
-        self.post(patch, true).await
+        self.post(&self.object(patch), true).await
     }
 
-    async fn post(&self, patch: &str, dry_run: bool) -> Result<Value, String> {
-        let object: DynamicObject = serde_json::from_value(self.object(patch)).unwrap();
+    pub async fn post(&self, object: &Value, dry_run: bool) -> Result<Value, String> {
+        let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         let params = PostParams { dry_run, field_manager: None };
         answer(self.api.create(&params, &object).await)
     }
