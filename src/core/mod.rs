@@ -16,6 +16,7 @@ pub mod fault;
 pub mod outcome;
 pub mod phase;
 pub mod plan;
+pub mod quote;
 pub mod record;
 pub mod stage;
 pub mod tail;

@@ -188,25 +188,30 @@ pub enum DirectSeen {
 
 /// Reads the exit record's fixed-length line; anything else is "not yet".
 ///
-/// The shape is `TOKEN CODE SIGNAL START TOKEN CODE .` where SIGNAL is `-` or a name
-/// and START one of `ran`, `notfound`, `denied`; padding is spaces.
+/// The shape is `TOKEN CODE SIGNAL START UPTIME STOP TOKEN CODE .` where SIGNAL is `-` or a
+/// name, START one of `ran`, `notfound`, `denied`, UPTIME milliseconds since boot (0 when the
+/// host cannot tell) and STOP the stop mark that stood when it was written, or `-`; padding is
+/// white space.
 pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
-    let mut words = text.split_ascii_whitespace();
-    let (head, code, signal, start) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let (tail, again, end) = (words.next()?, words.next()?, words.next()?);
-    let whole =
-        head == token && tail == token && code == again && end == "." && words.next().is_none();
-    if !whole {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [head, code, signal, start, uptime, _stop, tail, again, "."] = words.as_slice() else {
+        return None;
+    };
+    if *head != token || *tail != token || code != again {
         return None;
     }
-    let start = match start {
+    let start = match *start {
         "ran" => StartFailure::None,
         "notfound" => StartFailure::CommandNotFound,
         "denied" => StartFailure::PermissionDenied,
         _ => return None,
     };
-    let signal = (signal != "-").then(|| signal.to_owned());
-    Some(ExitRecord { code: code.parse().ok()?, signal, start, ended_uptime_ms: None })
+    Some(ExitRecord {
+        code: code.parse().ok()?,
+        signal: (*signal != "-").then(|| (*signal).to_owned()),
+        start,
+        ended_uptime_ms: Some(uptime.parse().ok()?).filter(|uptime| *uptime > 0),
+    })
 }
 
 /// The exit as an SSH server reported it (RFC 4254, 6.10): a status or a signal.
@@ -224,5 +229,50 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
             start: StartFailure::None,
             ended_uptime_ms: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn parse(text: &str) -> Option<ExitRecord> {
+        parse_exit(&text.replace("TOKEN", TOKEN), TOKEN)
+    }
+
+    #[test]
+    fn a_whole_record_is_read() {
+        let exit = parse("TOKEN 3 - ran 4711 - TOKEN 3 .   \n").unwrap();
+        assert_eq!((exit.code(), exit.signal(), exit.ended_uptime_ms()), (3, None, Some(4711)));
+        assert_eq!(exit.start_failure(), StartFailure::None);
+        let exit = parse("TOKEN 143 TERM ran 1 Cancelled TOKEN 143 .").unwrap();
+        assert_eq!((exit.code(), exit.signal()), (143, Some("TERM")));
+        let exit = parse("TOKEN 127 - notfound 0 - TOKEN 127 .").unwrap();
+        assert_eq!(exit.start_failure(), StartFailure::CommandNotFound);
+        assert_eq!(exit.ended_uptime_ms(), None);
+    }
+
+    #[test]
+    fn every_torn_record_reads_as_not_yet() {
+        let whole = "TOKEN 143 TERM ran 4711 Cancelled TOKEN 143 .".replace("TOKEN", TOKEN);
+        for cut in 0..whole.len() {
+            let head = &whole[..cut];
+            assert_eq!(parse_exit(head, TOKEN), None, "{head:?}");
+            let blank = format!("{head}{}", " ".repeat(whole.len() - cut));
+            assert_eq!(parse_exit(&blank, TOKEN), None, "{blank:?}");
+            let tail = &whole[cut + 1..];
+            assert_eq!(parse_exit(tail, TOKEN), None, "{tail:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_token_or_of_two_codes_is_none() {
+        assert_eq!(parse("ffff 0 - ran 1 - ffff 0 ."), None);
+        assert_eq!(parse("TOKEN 0 - ran 1 - TOKEN 1 ."), None);
+        assert_eq!(parse("TOKEN 0 - ran 1 - TOKEN 0 . TOKEN"), None);
+        assert_eq!(parse("TOKEN x - ran 1 - TOKEN x ."), None);
+        assert_eq!(parse(""), None);
     }
 }

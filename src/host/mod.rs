@@ -3,6 +3,10 @@
 
 mod direct;
 pub mod hosts;
+mod inputs;
+pub mod local;
+pub mod recorded;
+mod shell;
 mod ssh;
 
 use std::collections::BTreeMap;

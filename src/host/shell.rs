@@ -1,0 +1,336 @@
+//! One helper shell: opened through a login shell, greeted, loaded, and then asked.
+//!
+//! Not here: which verb (`recorded`), and what the report means (`shim::wire`). Requests
+//! are serial; a shell that failed once is not used again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Event, ExecChannel, Input, Transport};
+use crate::core::fault::{Fault, Ours, Standing, Transient};
+use crate::core::record::Identity;
+use crate::shim::wire::{Next, Report};
+use crate::shim::{Account, GREETING, become_user, bootstrap, loader};
+
+/// How much of what was not expected is kept for the message.
+const EXCERPT: usize = 300;
+
+/// A line longer than this is no report.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// How much is put into one message to the channel.
+const PIECE: usize = 32 * 1024;
+
+pub(super) struct Shell {
+    channel: ExecChannel,
+    nonce: String,
+    read: VecDeque<u8>,
+    /// What came that was no report, for messages.
+    noise: Vec<u8>,
+    stderr: Vec<u8>,
+    status: Option<String>,
+    closed: bool,
+    identity: Identity,
+    forks: bool,
+}
+
+/// Why the awaited line did not come.
+enum Ended {
+    /// The exec ended or closed; what it had said is in `noise` and `stderr`.
+    InOrder,
+    Fault(Fault),
+}
+
+impl Shell {
+    /// Opens a channel and makes a helper shell of it, as `run_as` if that is set.
+    ///
+    /// # Errors
+    /// The transport's fault; `ForcedCommand` when the first, inert exchange was not
+    /// answered but something else was; `RunAsRestricted`; `HostUnusable`.
+    pub(super) async fn open(
+        transport: &dyn Transport,
+        account: &Account,
+        run_as: Option<&str>,
+        greeting_limit: Duration,
+    ) -> Result<Self, Fault> {
+        let channel = transport.open(&bootstrap(&account.shell)).await?;
+        let mut shell = Self {
+            channel,
+            nonce: nonce(),
+            read: VecDeque::new(),
+            noise: Vec::new(),
+            stderr: Vec::new(),
+            status: None,
+            closed: false,
+            identity: Identity {
+                machine: String::new(),
+                boot: String::new(),
+                store: String::new(),
+                uptime_ms: 0,
+                can_tell: false,
+            },
+            forks: false,
+        };
+        shell.greet(greeting_limit).await?;
+        if let Some(user) = run_as {
+            shell.switch(account, user).await?;
+        }
+        shell.load(account, run_as).await?;
+        Ok(shell)
+    }
+
+    /// Who answered when the shell was opened.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether the host can put a supervisor into a session of its own.
+    pub(super) fn forks(&self) -> bool {
+        self.forks
+    }
+
+    /// The first exchange, which does nothing: an account with a forced command runs that
+    /// instead, and must not get another exec.
+    async fn greet(&mut self, limit: Duration) -> Result<(), Fault> {
+        let hello = format!("{}\n", self.nonce).into_bytes();
+        match tokio::time::timeout(limit, self.send_and_await_greeting(hello)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Ended::Fault(fault))) => Err(fault),
+            Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
+            Err(_) if self.noise.is_empty() && self.read.is_empty() => {
+                let message = format!("no shell answered within {limit:?}");
+                Err(Fault::new(Transient::ReplyTimeout, message))
+            }
+            Err(_) => Err(self.not_greeted()),
+        }
+    }
+
+    async fn send_and_await_greeting(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
+        self.send(Zeroizing::new(bytes)).await.map_err(Ended::Fault)?;
+        let expected = format!("{GREETING}{}", self.nonce);
+        loop {
+            let line = self.line().await?;
+            if line.ends_with(expected.as_bytes()) {
+                return Ok(());
+            }
+            self.note(&line);
+        }
+    }
+
+    fn not_greeted(&mut self) -> Fault {
+        let rest: Vec<u8> = self.read.drain(..).collect();
+        self.note(&rest);
+        let status = self.status.clone().unwrap_or_else(|| "no status".into());
+        let no_shell = status == "status 126" || status == "status 127";
+        if no_shell && self.noise.is_empty() {
+            let message = format!("no usable shell: {status}: {}", excerpt(&self.stderr));
+            return Fault::new(Standing::HostUnusable, message);
+        }
+        let said = if self.noise.is_empty() { &self.stderr } else { &self.noise };
+        let message =
+            format!("the account ran something else than our shell ({status}): {}", excerpt(said));
+        Fault::new(Standing::ForcedCommand, message)
+    }
+
+    async fn switch(&mut self, account: &Account, user: &str) -> Result<(), Fault> {
+        if user.starts_with('-') || user.contains(['\n', '\0']) || user.is_empty() {
+            let message = format!("{user:?} is no user name");
+            return Err(Fault::new(Standing::RunAsRestricted, message));
+        }
+        self.nonce = nonce();
+        self.stderr.clear();
+        let mut line = become_user(&account.shell, user).into_bytes();
+        line.extend_from_slice(format!("{}\n", self.nonce).as_bytes());
+        match self.send_and_await_greeting(line).await {
+            Ok(()) => Ok(()),
+            Err(Ended::Fault(fault)) => Err(fault),
+            Err(Ended::InOrder) => {
+                let said = excerpt(&self.stderr);
+                let message = format!("sudo does not let a shell run as {user}: {said}");
+                Err(Fault::new(Standing::RunAsRestricted, message))
+            }
+        }
+    }
+
+    async fn load(&mut self, account: &Account, run_as: Option<&str>) -> Result<(), Fault> {
+        let (report, _) = self.exchange(Zeroizing::new(loader(account, run_as))).await?;
+        self.forks = report.forks.ok_or_else(|| protocol("the first report has no hello"))?;
+        self.identity =
+            report.identity.ok_or_else(|| protocol("the first report names no host"))?;
+        Ok(())
+    }
+
+    /// Sends one request (its line and what follows it) and reads the report.
+    ///
+    /// # Errors
+    /// The transport's fault, `HostUnusable` when the host says so, `ProtocolError`.
+    pub(super) async fn ask(
+        &mut self,
+        line: &str,
+        inputs: &[u8],
+    ) -> Result<(Report, Vec<u8>), Fault> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
+        bytes.extend_from_slice(format!("{} {line}\n", self.nonce).as_bytes());
+        bytes.extend_from_slice(inputs);
+        self.exchange(bytes).await
+    }
+
+    async fn exchange(&mut self, bytes: Zeroizing<Vec<u8>>) -> Result<(Report, Vec<u8>), Fault> {
+        self.send(bytes).await?;
+        let mut report = Report::default();
+        let mut data = Vec::new();
+        loop {
+            let line = match self.line().await {
+                Ok(line) => line,
+                Err(Ended::Fault(fault)) => return Err(fault),
+                Err(Ended::InOrder) => return Err(self.ended()),
+            };
+            let Some(line) = framed(&self.nonce, &line) else {
+                self.note(&line);
+                continue;
+            };
+            match report.take(&line).map_err(|flaw| protocol(flaw.to_string()))? {
+                Next::Line => {}
+                Next::Bytes(count) => data = self.bytes(count).await?,
+                Next::End => break,
+            }
+        }
+        match report.unusable {
+            Some(why) => Err(Fault::new(Standing::HostUnusable, why)),
+            None => Ok((report, data)),
+        }
+    }
+
+    fn ended(&self) -> Fault {
+        let status = self.status.as_deref().unwrap_or("no status");
+        let message = format!("the helper shell ended ({status}): {}", excerpt(&self.stderr));
+        Fault::new(Transient::ConnectionLost, message)
+    }
+
+    async fn send(&mut self, bytes: Zeroizing<Vec<u8>>) -> Result<(), Fault> {
+        let input = self.channel.input.clone();
+        for piece in bytes.chunks(PIECE) {
+            let piece = Input::Bytes(Zeroizing::new(piece.to_vec()));
+            // What arrives meanwhile is read, so that neither side waits for the other.
+            let permit = loop {
+                tokio::select! {
+                    permit = input.reserve() => break permit,
+                    event = self.channel.events.recv() => match self.take(event) {
+                        Ok(()) => {}
+                        Err(Ended::Fault(fault)) => return Err(fault),
+                        Err(Ended::InOrder) => return Ok(()),
+                    },
+                }
+            };
+            match permit {
+                Ok(permit) => permit.send(piece),
+                // The reader finds out why.
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self) -> Result<Vec<u8>, Ended> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.read.iter().skip(searched).position(|&byte| byte == b'\n') {
+                let mut line: Vec<u8> = self.read.drain(..=searched + at).collect();
+                line.pop();
+                return Ok(line);
+            }
+            searched = self.read.len();
+            if searched > LONGEST_LINE {
+                return Err(Ended::Fault(protocol("a line without end")));
+            }
+            self.next_event().await?;
+        }
+    }
+
+    async fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
+        let count = usize::try_from(count).map_err(|_| protocol("too many bytes"))?;
+        while self.read.len() < count {
+            match self.next_event().await {
+                Ok(()) => {}
+                Err(Ended::Fault(fault)) => return Err(fault),
+                Err(Ended::InOrder) => return Err(self.ended()),
+            }
+        }
+        let rest = self.read.split_off(count);
+        Ok(std::mem::replace(&mut self.read, rest).into())
+    }
+
+    async fn next_event(&mut self) -> Result<(), Ended> {
+        if self.closed {
+            return Err(Ended::InOrder);
+        }
+        let event = self.channel.events.recv().await;
+        self.take(event)
+    }
+
+    fn take(&mut self, event: Option<Event>) -> Result<(), Ended> {
+        match event {
+            Some(Event::Stdout(bytes)) => self.read.extend(bytes),
+            Some(Event::Stderr(bytes)) => {
+                let room = EXCERPT.saturating_sub(self.stderr.len());
+                self.stderr.extend(bytes.into_iter().take(room));
+            }
+            Some(Event::ExitStatus(code)) => self.status = Some(format!("status {code}")),
+            Some(Event::ExitSignal(name)) => self.status = Some(format!("signal {name}")),
+            Some(Event::Closed) => {
+                self.closed = true;
+                return Err(Ended::InOrder);
+            }
+            Some(Event::Lost(fault)) => return Err(Ended::Fault(fault)),
+            None => {
+                let fault = Fault::new(Transient::ConnectionLost, "the channel is gone");
+                return Err(Ended::Fault(fault));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, line: &[u8]) {
+        let room = EXCERPT.saturating_sub(self.noise.len());
+        self.noise.extend(line.iter().take(room));
+    }
+
+    /// Gives the channel away: its shell has become a supervisor. It is read until it ends,
+    /// because an unread channel would hold up the others.
+    pub(super) fn release(mut self) {
+        tokio::spawn(async move {
+            while let Some(event) = self.channel.events.recv().await {
+                if matches!(event, Event::Closed | Event::Lost(_)) {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// The line's text behind the nonce, when it is one of ours.
+fn framed(nonce: &str, line: &[u8]) -> Option<String> {
+    let rest = line.strip_prefix(nonce.as_bytes())?.strip_prefix(b" ")?;
+    Some(String::from_utf8_lossy(rest).into_owned())
+}
+
+fn protocol(message: impl Into<String>) -> Fault {
+    Fault::new(Ours::ProtocolError, message)
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(EXCERPT).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// 32 hex digits nobody can guess.
+pub(super) fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// 16 hex digits: one call among those on an entry.
+pub(super) fn call() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

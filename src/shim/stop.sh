@@ -1,0 +1,185 @@
+# Ending a process tree: who belongs to it, the mark that says why, and the grace.
+#
+# It reaches what descends from the command, what shares its session or group, and what
+# carries the attempt's marker in its environment. The supervisor and its drains are in a
+# session of their own and not reached: they record the end.
+
+# The living members of the tree in rc_found; 2 when this host offers no way to look.
+# Needs rc_c, rc_cstart, rc_s, rc_sstart and rc_mark; rc_here is 1 when they are of this boot.
+rc_scan() {
+    rc_found=
+    [ -r "$rc_proc/self/stat" ] || return 2
+    rc_self
+    rc_me=$rc_pid
+    rc_set=$(grep -lsF -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ)
+    [ $? -le 2 ] || return 2
+    rc_table=$(cat "$rc_proc"/[0-9]*/stat 2>/dev/null)
+    rc_carriers=' '
+    for rc_l in $rc_set; do
+        rc_l=${rc_l%/environ}
+        rc_carriers="$rc_carriers${rc_l##*/} "
+    done
+    rc_set=$rc_carriers
+    rc_read_table || return 2
+    rc_ours=0
+    if [ "$rc_here" = 1 ] && [ "$rc_c" -gt 1 ] 2>/dev/null; then
+        if rc_alive "$rc_c" "$rc_cstart"; then
+            rc_set="$rc_set$rc_c " rc_ours=1
+        elif [ "$rc_start" = "$rc_cstart" ] && [ "$rc_pid" = "$rc_c" ] && [ -e "$rc_proc/$rc_c" ]; then
+            rc_ours=1
+        elif [ ! -e "$rc_proc/$rc_c" ]; then
+            rc_session_is_ours && rc_ours=1
+        fi
+    fi
+    rc_close_over
+}
+
+# The table's lines as "pid parent group session", dead ones left out. A name may hold
+# newlines: lines are joined until one ends like a line of the table.
+rc_read_table() {
+    rc_rows= rc_acc= rc_sane=
+    IFS=$rc_nl
+    set -f
+    for rc_l in $rc_table; do
+        rc_acc=$rc_acc$rc_l
+        case $rc_acc in *") "[A-Za-z]" "*[0-9]) ;; *) continue ;; esac
+        rc_pid=${rc_acc%% *}
+        rc_acc=${rc_acc##*"$rc_paren"}
+        rc_state=${rc_acc%% *} rc_acc=${rc_acc#* }
+        rc_ppid=${rc_acc%% *} rc_acc=${rc_acc#* }
+        rc_pgrp=${rc_acc%% *} rc_acc=${rc_acc#* }
+        rc_sess=${rc_acc%% *} rc_acc=
+        [ "$rc_pid" = "$rc_me" ] && rc_sane=1
+        case $rc_state in Z | X) continue ;; esac
+        rc_rows="$rc_rows$rc_pid $rc_ppid $rc_pgrp $rc_sess$rc_nl"
+    done
+    set +f
+    IFS=' 	
+'
+    [ "$rc_sane" ]
+}
+
+# The command is gone. Its session's number is still its own when its supervisor lives, or
+# when somebody in that session carries the marker; else it may have been given anew.
+rc_session_is_ours() {
+    rc_alive "$rc_s" "$rc_sstart" && return 0
+    while read -r rc_pid rc_ppid rc_pgrp rc_sess; do
+        [ "$rc_sess" = "$rc_c" ] || continue
+        case $rc_carriers in *" $rc_pid "*) return 0 ;; esac
+    done <<EOF
+$rc_rows
+EOF
+    return 1
+}
+
+# Adds whoever has a member as parent, group leader or session leader, until nobody is left.
+rc_close_over() {
+    rc_more=1
+    while [ "$rc_more" ]; do
+        rc_more= rc_found=
+        IFS=$rc_nl
+        for rc_l in $rc_rows; do
+            rc_pid=${rc_l%% *} rc_l=${rc_l#* }
+            rc_ppid=${rc_l%% *} rc_l=${rc_l#* }
+            rc_pgrp=${rc_l%% *} rc_sess=${rc_l#* }
+            case $rc_pid in 1 | $$ | "$rc_me") continue ;; esac
+            case $rc_set in
+            *" $rc_pid "*) ;;
+            *" $rc_ppid "* | *" $rc_pgrp "* | *" $rc_sess "*) rc_more=1 ;;
+            *)
+                [ "$rc_ours" = 1 ] || continue
+                [ "$rc_sess" = "$rc_c" ] || [ "$rc_pgrp" = "$rc_c" ] || continue
+                rc_more=1
+                ;;
+            esac
+            rc_found="$rc_found $rc_pid:$rc_sess"
+            case $rc_set in *" $rc_pid "*) ;; *) rc_set="$rc_set$rc_pid " ;; esac
+        done
+        IFS=' 	
+'
+    done
+    return 0
+}
+
+# Sends signal $1 to what the last scan found, each looked at once more before.
+rc_signal() {
+    for rc_l in $rc_found; do
+        rc_stat "${rc_l%:*}" && [ "$rc_sess" = "${rc_l#*:}" ] || continue
+        kill -s "$1" "$rc_pid" 2>/dev/null
+    done
+    return 0
+}
+
+# Two scans in a row without a find. 2 when nobody can tell.
+rc_is_empty() {
+    rc_scan || return 2
+    [ "$rc_found" ] && return 1
+    rc_scan || return 2
+    [ "$rc_found" ] && return 1
+    return 0
+}
+
+# Writes why it is stopped, for call $2. The first mark stays; 0 when this one is it.
+rc_mark_stop() {
+    [ -e "$rc_dir/stop" ] && return 1
+    rc_uptime
+    rc_private "$rc_dir/stop.$2" "$rc_token $1 $2 $rc_up $rc_token ." || return 1
+    ln "$rc_file" "$rc_dir/stop" 2>/dev/null
+}
+
+rc_term() {
+    rc_scan || {
+        rc_group TERM
+        return 2
+    }
+    rc_signal TERM
+    rc_signal CONT
+    return 0
+}
+
+# Where nobody can look, the deadline beside the command still ends its group: a pid whose
+# parent has not recorded its end cannot have been given to another process.
+rc_group() {
+    [ "$rc_beside" ] && ! rc_read_exit || return 0
+    kill -s "$1" -- "-$rc_c" 2>/dev/null || kill -s "$1" "$rc_c" 2>/dev/null
+}
+
+# KILL until two scans are empty, for two seconds at most.
+rc_kill() {
+    rc_i=0
+    while [ "$rc_i" -lt 20 ]; do
+        rc_is_empty
+        case $? in
+        0) return 0 ;;
+        2) rc_group KILL; return 2 ;;
+        esac
+        rc_signal KILL
+        rc_tenth
+        rc_i=$((rc_i + 1))
+    done
+    return 0
+}
+
+# The grace after TERM, timed here in case nobody comes back: seconds, then KILL.
+rc_after_grace() {
+    rc_left=$1
+    while [ "$rc_left" -gt 0 ]; do
+        rc_is_empty && return 0
+        rc_rest 1
+        rc_left=$((rc_left - 1))
+    done
+    rc_kill
+}
+
+# Sleeps $1 seconds so that a TERM ends the sleep as well: none is left behind.
+rc_rest() {
+    sleep "$1" &
+    wait "$!"
+    rc_rested=$!
+}
+
+rc_restless() {
+    rc_rested=$!
+    trap '[ "$!" = "$rc_rested" ] || kill -s KILL "$!" 2>/dev/null; exit 0' TERM
+    trap '' HUP INT QUIT
+}

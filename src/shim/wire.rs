@@ -1,0 +1,350 @@
+//! Requests to a helper shell, and the meaning of its report lines.
+//!
+//! A request is a line of words that need no quoting, and for a launch the inputs behind
+//! it. A report is lines that begin with the shell's nonce, up to `end`. Here they become
+//! the core's types; anything unexpected is a [`Flaw`], never a guess.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::core::action::{Entry, Expect, Kind, StopReason};
+use crate::core::record::{
+    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, StreamSeen,
+    Survivor, Tree, parse_exit,
+};
+use crate::host::Stream;
+
+/// A report that says something the protocol does not allow, or a value it cannot carry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    #[error("unexpected report line {0:?}")]
+    Line(String),
+    #[error("the report lacks {0}")]
+    Missing(&'static str),
+    #[error("{0:?} cannot name an entry")]
+    Name(String),
+}
+
+/// A request's line, less the nonce: `verb call uid run-attempt token words...`.
+///
+/// # Errors
+/// [`Flaw::Name`] when a part of the entry's name is not made of `A-Za-z0-9._-`.
+pub fn request(verb: &str, call: &str, entry: &Entry, words: &str) -> Result<String, Flaw> {
+    let Entry { uid, run, attempt, kind, token, machine: _ } = entry;
+    let suffix = match kind {
+        Kind::Command => "",
+        Kind::Verify => "v",
+    };
+    let (uid, token) = (name(uid)?, name(token)?);
+    Ok(format!("{verb} {call} {uid} {run}-{attempt}{suffix} {token} {words}"))
+}
+
+/// The line that sweeps all entries of an object.
+///
+/// # Errors
+/// As for [`request`].
+pub fn sweep(call: &str, uid: &str) -> Result<String, Flaw> {
+    Ok(format!("sweep {call} {} - -", name(uid)?))
+}
+
+fn name(text: &str) -> Result<&str, Flaw> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let usable = !text.is_empty() && text.len() <= 128 && text.chars().all(fits);
+    if usable && !text.starts_with(['.', '-']) {
+        Ok(text)
+    } else {
+        Err(Flaw::Name(text.to_owned()))
+    }
+}
+
+/// The words of a Launch. `own_channel` is for a host that cannot fork into a new session:
+/// the shell itself becomes the supervisor.
+pub fn launch_words(expect: &Expect, inputs: &Inputs, own_channel: bool) -> String {
+    let Expect { boot, store, latest_uptime_ms } = expect;
+    let (limit, deadline, grace) =
+        (inputs.output_limit, seconds(inputs.deadline), seconds(inputs.grace));
+    let place = if own_channel { "channel" } else { "helper" };
+    format!("{} {} {latest_uptime_ms} {limit} {deadline} {grace} {place}", dash(boot), dash(store))
+}
+
+/// The words of a Terminate (with the grace after which the host itself sends KILL) or a Kill.
+pub fn stop_words(
+    reason: StopReason,
+    grace: Option<Duration>,
+    processes: Option<&ProcessIds>,
+) -> String {
+    let grace = grace.map_or("-".to_owned(), |grace| seconds(grace).to_string());
+    let known = processes.filter(|p| !p.boot.is_empty()).map_or("-".to_owned(), |p| {
+        let (s, c) = (&p.supervisor, &p.command);
+        format!("{} {} {} {} {}", p.boot, s.pid, s.start, c.pid, c.start)
+    });
+    format!("{} {grace} {known}", stop_word(reason))
+}
+
+/// The words of a Revoke.
+pub fn revoke_words(boot: &str, store: &str) -> String {
+    format!("{} {}", dash(boot), dash(store))
+}
+
+/// The words of a read.
+pub fn read_words(stream: Stream, offset: u64, max: u32) -> String {
+    let stream = match stream {
+        Stream::Stdout => "out",
+        Stream::Stderr => "err",
+    };
+    format!("{stream} {offset} {max}")
+}
+
+fn dash(word: &str) -> &str {
+    if word.is_empty() { "-" } else { word }
+}
+
+/// Whole seconds, rounded up and at least one: the host's clock is the longer one.
+fn seconds(duration: Duration) -> u64 {
+    let more = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(more).max(1)
+}
+
+/// What one launch is given, byte for byte.
+#[derive(Debug)]
+pub struct Inputs {
+    pub argv: Vec<Vec<u8>>,
+    pub env: Vec<(String, Zeroizing<Vec<u8>>)>,
+    pub working_directory: Vec<u8>,
+    pub script: Option<Vec<u8>>,
+    pub stdin: Option<Zeroizing<Vec<u8>>>,
+    pub output_limit: u64,
+    pub deadline: Duration,
+    pub grace: Duration,
+}
+
+impl Inputs {
+    /// Appends the inputs as they follow the request's line: a line of counts, the words,
+    /// the script's and stdin's bytes, and the call as the end mark.
+    pub fn put(&self, call: &str, to: &mut Vec<u8>) {
+        let count = |part: Option<usize>| part.map_or("-".to_owned(), |length| length.to_string());
+        let script = count(self.script.as_ref().map(Vec::len));
+        let stdin = count(self.stdin.as_ref().map(|s| s.len()));
+        let counts = format!("{} {} {script} {stdin}\n", self.argv.len(), self.env.len());
+        to.extend_from_slice(counts.as_bytes());
+        put_word(to, &self.working_directory);
+        for (name, value) in &self.env {
+            put_word(to, name.as_bytes());
+            put_word(to, value);
+        }
+        for word in &self.argv {
+            put_word(to, word);
+        }
+        to.extend_from_slice(self.script.as_deref().unwrap_or_default());
+        to.extend_from_slice(self.stdin.as_ref().map_or(&[], |s| s.as_slice()));
+        to.extend_from_slice(format!("{call}\n").as_bytes());
+    }
+}
+
+/// Appends one value as lines: `+` before a line that goes on, `.` before the last.
+pub fn put_word(to: &mut Vec<u8>, word: &[u8]) {
+    let mut lines = word.split(|&byte| byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        to.push(if lines.peek().is_some() { b'+' } else { b'.' });
+        to.extend_from_slice(line);
+        to.push(b'\n');
+    }
+}
+
+/// What a report's line asks of its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another line follows.
+    Line,
+    /// So many raw bytes follow, and then another line.
+    Bytes(u64),
+    /// The report is complete.
+    End,
+}
+
+/// One report, gathered line by line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Who answered.
+    pub identity: Option<Identity>,
+    /// In a first report: whether the host can fork a supervisor into a session of its own.
+    pub forks: Option<bool>,
+    /// Why nothing can be done on this host.
+    pub unusable: Option<String>,
+    /// Why a launch was turned away; nothing started by it.
+    pub refused: Option<String>,
+    /// The verb could not be carried out.
+    pub fault: Option<String>,
+    /// The word of a supervisor that took over this very channel: it claimed, or lost.
+    pub taken: bool,
+    /// The shell ends after this report.
+    pub over: bool,
+    pub swept: bool,
+    entry: Option<String>,
+    claim: Option<String>,
+    exit: Option<String>,
+    stop: Option<StopReason>,
+    tree: Option<String>,
+    left: Vec<Survivor>,
+    output: OutputSeen,
+}
+
+impl Report {
+    /// Takes one line, without the nonce.
+    ///
+    /// # Errors
+    /// [`Flaw::Line`] for a line that no report has.
+    pub fn take(&mut self, line: &str) -> Result<Next, Flaw> {
+        let flaw = || Flaw::Line(line.to_owned());
+        let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match key {
+            "at" => self.identity = Some(identity(rest).ok_or_else(flaw)?),
+            "hello" => self.forks = Some(rest == "1"),
+            "unusable" => {
+                self.unusable = Some(rest.to_owned());
+                return Ok(Next::End);
+            }
+            "refused" => self.refused = Some(rest.to_owned()),
+            "fault" => self.fault = Some(rest.to_owned()),
+            "claimed" | "lost" => {
+                self.taken = true;
+                return Ok(Next::End);
+            }
+            "over" => self.over = true,
+            "swept" => self.swept = true,
+            "entry" => self.entry = Some(rest.to_owned()),
+            "claim" => self.claim = Some(rest.to_owned()),
+            "exit" => self.exit = Some(rest.to_owned()),
+            "stop" => self.stop = Some(stop_reason(rest).ok_or_else(flaw)?),
+            "tree" => self.tree = Some(rest.to_owned()),
+            "left" => self.left.push(survivor(rest).ok_or_else(flaw)?),
+            "output" => self.take_output(rest).ok_or_else(flaw)?,
+            "bytes" => return Ok(Next::Bytes(rest.parse().map_err(|_| flaw())?)),
+            "end" => return Ok(Next::End),
+            _ => return Err(flaw()),
+        }
+        Ok(Next::Line)
+    }
+
+    fn take_output(&mut self, rest: &str) -> Option<()> {
+        let mut words = rest.split(' ');
+        let stream = words.next()?;
+        let seen = StreamSeen {
+            bytes: words.next()?.parse().ok()?,
+            truncated: words.next()? == "1",
+            ended: words.next()? == "1",
+        };
+        match stream {
+            "out" => self.output.stdout = seen,
+            "err" => self.output.stderr = seen,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The record the report is of.
+    ///
+    /// # Errors
+    /// [`Flaw`] when a part is missing or damaged.
+    pub fn record(&self, token: &str) -> Result<HostRecord, Flaw> {
+        let identity = self.identity.as_ref().ok_or(Flaw::Missing("who answered"))?;
+        let entry = match self.entry.as_deref() {
+            Some("wiped") => EntrySeen::Wiped,
+            Some("unclaimed") => EntrySeen::Unclaimed,
+            Some("revoked") => EntrySeen::Revoked,
+            Some("claimed") => EntrySeen::Claimed(self.claimed(token)?),
+            Some(other) => return Err(Flaw::Line(format!("entry {other}"))),
+            None => return Err(Flaw::Missing("the entry")),
+        };
+        let tree = match self.tree.as_deref() {
+            None | Some("unsearched") => Tree::Unsearched,
+            Some("empty") => Tree::Empty,
+            // All of them ended between the scan and the look at their names.
+            Some("alive") if self.left.is_empty() => Tree::Unsearched,
+            Some("alive") => Tree::Alive(self.left.clone()),
+            Some("cannot") => Tree::CannotTell,
+            Some(other) => return Err(Flaw::Line(format!("tree {other}"))),
+        };
+        let Identity { boot, store, uptime_ms, .. } = identity.clone();
+        Ok(HostRecord { boot, store, uptime_ms, entry, tree, output: self.output.clone() })
+    }
+
+    fn claimed(&self, token: &str) -> Result<Claimed, Flaw> {
+        let line = self.claim.as_deref().ok_or(Flaw::Missing("the claim"))?;
+        let (processes, claimed_uptime_ms, supervisor, command) =
+            claim(line).ok_or_else(|| Flaw::Line(format!("claim {line}")))?;
+        let exit = match &self.exit {
+            None => None,
+            Some(text) => {
+                Some(parse_exit(text, token).ok_or_else(|| Flaw::Line(format!("exit {text}")))?)
+            }
+        };
+        Ok(Claimed { processes, supervisor, command, exit, stop: self.stop, claimed_uptime_ms })
+    }
+}
+
+fn identity(rest: &str) -> Option<Identity> {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [machine, boot, store, uptime, can] = words.as_slice() else { return None };
+    let blank = |word: &str| if word == "-" { String::new() } else { word.to_owned() };
+    Some(Identity {
+        machine: (*machine).to_owned(),
+        boot: blank(boot),
+        store: blank(store),
+        uptime_ms: uptime.parse().ok()?,
+        can_tell: *can == "1",
+    })
+}
+
+fn claim(rest: &str) -> Option<(ProcessIds, u64, Life, Life)> {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [s, s_start, c, c_start, uptime, boot, s_life, c_life] = words.as_slice() else {
+        return None;
+    };
+    let process = |pid: &str, start: &str| {
+        Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
+    };
+    let processes = ProcessIds {
+        boot: if *boot == "-" { String::new() } else { (*boot).to_owned() },
+        supervisor: process(s, s_start)?,
+        command: process(c, c_start)?,
+    };
+    Some((processes, uptime.parse().ok()?, life(s_life)?, life(c_life)?))
+}
+
+fn life(word: &str) -> Option<Life> {
+    match word {
+        "alive" => Some(Life::Alive),
+        "gone" => Some(Life::Gone),
+        "cannot" => Some(Life::CannotTell),
+        _ => None,
+    }
+}
+
+fn survivor(rest: &str) -> Option<Survivor> {
+    let (pid, rest) = rest.split_once(' ')?;
+    let (uid, command) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some(Survivor { pid: pid.parse().ok()?, uid: uid.parse().ok()?, command: command.to_owned() })
+}
+
+fn stop_word(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Cancelled => "Cancelled",
+        StopReason::ExecutionTimeout => "ExecutionTimeout",
+        StopReason::IdleTimeout => "IdleTimeout",
+        StopReason::Deleted => "Deleted",
+        StopReason::Fenced => "Fenced",
+    }
+}
+
+fn stop_reason(word: &str) -> Option<StopReason> {
+    let all = [
+        StopReason::Cancelled,
+        StopReason::ExecutionTimeout,
+        StopReason::IdleTimeout,
+        StopReason::Deleted,
+        StopReason::Fenced,
+    ];
+    all.into_iter().find(|reason| stop_word(*reason) == word)
+}

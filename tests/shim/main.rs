@@ -1,0 +1,14 @@
+//! The record's rules, one test each, under every shell a host may have.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test, as it should be"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod exact;
+#[allow(dead_code, reason = "tests of the other rules use the rest")]
+mod rig;

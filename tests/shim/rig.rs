@@ -1,0 +1,361 @@
+//! A host in a directory: a shell of choice as `/bin/sh`, its own home and state directory.
+//! When it goes, whatever was started in it goes too.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
+use remote_command::core::plan::{Execution, Idempotency, Limits, Plan, Program, Retry, Value};
+use remote_command::core::record::{
+    Claimed, EntrySeen, ExitRecord, HostRecord, Identity, ProcessIds, Tree,
+};
+use remote_command::host::local::Local;
+use remote_command::host::recorded::{Recorded, Shells};
+use remote_command::host::{Host, Material, Stream, Transport};
+use remote_command::journal::Saved;
+use remote_command::shim::Account;
+
+use crate::support::place::Place;
+use crate::support::processes::{Identity as Process, Signal};
+use crate::support::{keeper, programs};
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The shells that must do. A missing one fails and names its Debian package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sh {
+    Dash,
+    Bash,
+    Busybox,
+}
+
+impl Sh {
+    fn program(self) -> PathBuf {
+        let name = match self {
+            Sh::Dash => "dash",
+            Sh::Bash => "bash",
+            Sh::Busybox => "busybox",
+        };
+        programs::debian(name, name).unwrap()
+    }
+}
+
+/// Makes a module for each shell with each of the named tests in it.
+#[macro_export]
+macro_rules! under_every_shell {
+    ($($name:ident)*) => {
+        mod dash { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::rig::Sh::Dash).await; })* }
+        mod bash { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::rig::Sh::Bash).await; })* }
+        mod busybox { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::rig::Sh::Busybox).await; })* }
+    };
+}
+
+pub struct Rig {
+    pub place: Place,
+    pub transport: Arc<dyn Transport>,
+    pub account: Account,
+}
+
+impl Rig {
+    pub fn new(sh: Sh) -> Rig {
+        let place = Place::new("shim").unwrap();
+        let bin = place.join("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::create_dir(place.join("home")).unwrap();
+        fs::create_dir(place.join("state")).unwrap();
+        if sh == Sh::Busybox {
+            let list = Command::new(sh.program()).arg("--list").output().unwrap();
+            for applet in String::from_utf8(list.stdout).unwrap().lines() {
+                symlink(sh.program(), bin.join(applet)).unwrap();
+            }
+        } else {
+            symlink(sh.program(), bin.join("sh")).unwrap();
+        }
+        let account = Account {
+            shell: bin.join("sh").display().to_string(),
+            state_directory: Some(place.join("state").display().to_string()),
+            ..Account::default()
+        };
+        let transport = Arc::new(Rig::local(&place));
+        keeper::marked(&mark(&place)).unwrap();
+        Rig { place, transport, account }
+    }
+
+    pub fn local(place: &Place) -> Local {
+        let bin = place.join("bin").display().to_string();
+        let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+        Local::new(place.join("bin/sh"))
+            .env("HOME", &place.join("home").display().to_string())
+            .env("PATH", &path)
+            .env("RIG", &place.path().display().to_string())
+    }
+
+    pub fn shells(&self) -> Arc<Shells> {
+        Arc::new(Shells::new(self.transport.clone(), self.account.clone()))
+    }
+
+    /// A command as a new operator would see it.
+    pub fn command(&self, argv: &[&str]) -> Attempt {
+        self.attempt(plan(argv))
+    }
+
+    /// A script for the rig's own shell.
+    pub fn script(&self, text: &str) -> Attempt {
+        let mut plan = plan(&[&self.account.shell]);
+        plan.program.script = Some(text.to_owned());
+        self.attempt(plan)
+    }
+
+    pub fn attempt(&self, plan: Plan) -> Attempt {
+        let host = Recorded::new(self.shells(), plan.program.run_as.clone());
+        Attempt { host, entry: entry(), identity: None, plan }
+    }
+
+    pub fn store(&self) -> PathBuf {
+        let machine = fs::read_to_string("/etc/machine-id").unwrap();
+        self.place.join("state/remote-command").join(machine.trim())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for process in marked_processes(&mark(&self.place)) {
+            process.signal(Signal::KILL);
+        }
+    }
+}
+
+fn mark(place: &Place) -> String {
+    format!("RIG={}", place.path().display())
+}
+
+fn marked_processes(mark: &str) -> Vec<Process> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()) {
+            found.extend(Process::of(pid));
+        }
+    }
+    found
+}
+
+/// A fresh entry of an object of its own.
+pub fn entry() -> Entry {
+    Entry {
+        uid: format!("{:032x}", rand::random::<u128>()),
+        run: 1,
+        attempt: 1,
+        kind: Kind::Command,
+        token: format!("{:032x}", rand::random::<u128>()),
+        machine: String::new(),
+    }
+}
+
+pub fn plan(argv: &[&str]) -> Plan {
+    Plan {
+        uid: "unused".into(),
+        host: "here".into(),
+        idempotency: Idempotency::NonIdempotent,
+        execution: Execution::Recorded,
+        verify: None,
+        limits: Limits {
+            queue: LIMIT,
+            execution: Duration::from_secs(600),
+            idle: None,
+            termination: Duration::from_secs(30),
+            resolve: LIMIT,
+            cleanup: LIMIT,
+        },
+        retry: Retry { limit: 0, initial: LIMIT, max: LIMIT, exit_codes: vec![] },
+        success_exit_codes: vec![0],
+        program: Program {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            script: None,
+            env: vec![],
+            stdin: None,
+            working_directory: None,
+            run_as: None,
+            output_limit: 1 << 30,
+        },
+    }
+}
+
+/// One attempt and the operator's side of it.
+pub struct Attempt {
+    pub host: Recorded,
+    pub plan: Plan,
+    pub entry: Entry,
+    pub identity: Option<Identity>,
+}
+
+impl Attempt {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.plan.program.env.push((name.to_owned(), Value::Literal(value.to_owned())));
+        self
+    }
+
+    pub async fn act(&self, action: Action) -> Seen {
+        self.act_with(action, None).await
+    }
+
+    pub async fn act_with(&self, action: Action, material: Option<Material>) -> Seen {
+        self.host.act(&self.plan, &Saved::for_test(action), material).await
+    }
+
+    pub async fn prepare(&mut self) -> &Identity {
+        let entry = self.entry.clone();
+        let seen = self.act(Action::Prepare { entry }).await;
+        let Seen::Prepared { identity, .. } = seen else { panic!("{seen:?}") };
+        self.entry.machine.clone_from(&identity.machine);
+        self.identity.insert(identity)
+    }
+
+    pub fn expect(&self) -> Expect {
+        let identity = self.identity.as_ref().unwrap();
+        Expect {
+            boot: identity.boot.clone(),
+            store: identity.store.clone(),
+            latest_uptime_ms: identity.uptime_ms + 600_000,
+        }
+    }
+
+    pub fn launch_action(&self) -> Action {
+        Action::Launch { entry: self.entry.clone(), expect: self.expect() }
+    }
+
+    /// Launches and insists on a claim.
+    pub async fn launch(&mut self) -> Claimed {
+        self.prepare().await;
+        claimed(self.act(self.launch_action()).await)
+    }
+
+    pub async fn probe(&self) -> HostRecord {
+        record(self.act(Action::Probe { entry: self.entry.clone() }).await)
+    }
+
+    pub async fn terminate(&self, reason: StopReason) -> HostRecord {
+        let entry = self.entry.clone();
+        record(self.act(Action::Terminate { entry, reason, processes: None }).await)
+    }
+
+    pub async fn kill(&self, reason: StopReason, processes: Option<ProcessIds>) -> HostRecord {
+        let entry = self.entry.clone();
+        record(self.act(Action::Kill { entry, reason, processes }).await)
+    }
+
+    pub async fn revoke(&self) -> HostRecord {
+        let Expect { boot, store, .. } = self.expect();
+        record(self.act(Action::Revoke { entry: self.entry.clone(), boot, store }).await)
+    }
+
+    pub async fn sweep(&self) {
+        let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
+        let seen = self.act(Action::Sweep { uid, machine }).await;
+        assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
+    }
+
+    /// Probes until the condition holds.
+    pub async fn until(&self, what: &str, holds: impl Fn(&HostRecord) -> bool) -> HostRecord {
+        let began = Instant::now();
+        loop {
+            let record = self.probe().await;
+            if holds(&record) {
+                return record;
+            }
+            assert!(began.elapsed() < LIMIT, "not within {LIMIT:?}: {what}: {record:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The exit record, once both streams have ended as well.
+    pub async fn finished(&self) -> ExitRecord {
+        let record = self
+            .until("exit record and end of output", |record| {
+                exit_of(record).is_some()
+                    && record.output.stdout.ended
+                    && record.output.stderr.ended
+            })
+            .await;
+        exit_of(&record).unwrap()
+    }
+
+    /// Launches, waits for the end, and gives code, stdout and stderr.
+    pub async fn run(&mut self) -> (i32, Vec<u8>, Vec<u8>) {
+        self.launch().await;
+        let exit = self.finished().await;
+        (exit.code(), self.output(Stream::Stdout).await, self.output(Stream::Stderr).await)
+    }
+
+    pub async fn output(&self, stream: Stream) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let offset = all.len() as u64;
+            let chunk = self.host.read(&self.entry, stream, offset, 1 << 20).await.unwrap();
+            if chunk.bytes.is_empty() {
+                return all;
+            }
+            all.extend(chunk.bytes);
+        }
+    }
+
+    pub fn directory(&self, rig: &Rig) -> PathBuf {
+        let Entry { uid, run, attempt, token, .. } = &self.entry;
+        rig.store().join(uid).join(format!("{run}-{attempt}-{token}"))
+    }
+}
+
+pub fn record(seen: Seen) -> HostRecord {
+    let Seen::Host { record, .. } = seen else { panic!("{seen:?}") };
+    record
+}
+
+pub fn claimed(seen: Seen) -> Claimed {
+    claim_of(&record(seen))
+}
+
+pub fn claim_of(record: &HostRecord) -> Claimed {
+    let EntrySeen::Claimed(claimed) = &record.entry else { panic!("{record:?}") };
+    claimed.clone()
+}
+
+pub fn exit_of(record: &HostRecord) -> Option<ExitRecord> {
+    match &record.entry {
+        EntrySeen::Claimed(claimed) => claimed.exit.clone(),
+        _ => None,
+    }
+}
+
+/// Pids of the living tree that the record names.
+pub fn alive(record: &HostRecord) -> Vec<u32> {
+    match &record.tree {
+        Tree::Alive(survivors) => survivors.iter().map(|s| s.pid).collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub fn is_alive(pid: u32) -> bool {
+    Process::of(pid).is_some_and(Process::is_alive)
+}
+
+/// Waits until the file has text, and gives it.
+pub async fn text_of(file: &Path) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(text) = fs::read_to_string(file)
+            && text.ends_with('\n')
+        {
+            return text;
+        }
+        assert!(began.elapsed() < LIMIT, "{} has no text", file.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
