@@ -72,7 +72,7 @@ impl Board {
     /// Waits until it has ended: `Phase/Reason`, or `gone`.
     pub async fn ended(&self, example: &Example) -> Result<String> {
         let mut end = None;
-        until(END_LIMIT, "it ends", async || {
+        until(END_LIMIT, "its end", async || {
             end = self.end_of(example);
             end.is_some()
         })

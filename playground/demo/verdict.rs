@@ -27,13 +27,18 @@ pub fn judge(stage: &Stage, example: &Example, ended: Result<String>, alive: &[S
     if !alive.is_empty() {
         complaints.push(format!("still alive: {}", alive.join(", ")));
     }
-    let came = ended.unwrap_or_else(|failure| {
-        complaints.push(failure.to_string());
-        stage.board.last(example)
-    });
-    if came != example.expected {
-        complaints.push("another end".to_owned());
-    }
+    let came = match ended {
+        Ok(came) => {
+            if came != example.expected {
+                complaints.push("another end".to_owned());
+            }
+            came
+        }
+        Err(failure) => {
+            complaints.push(failure.to_string());
+            stage.board.last(example)
+        }
+    };
     let starts = faults::starts(stage, example);
     if let Some(wanted) = example.starts
         && starts != wanted
