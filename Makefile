@@ -17,7 +17,8 @@ up: build ## Start a playground and leave it running
 
 .PHONY: down
 down: ## Stop the playground and remove everything it made
-	@cargo run --quiet --release --example playground -- down
+	@if [ -x target/release/examples/playground ]; then target/release/examples/playground down; \
+	  else cargo run --quiet --release --example playground -- down; fi
 
 .PHONY: operator-restart
 operator-restart: build ## Kill the playground's operator with SIGKILL and start it again

@@ -17,11 +17,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// In the order in which they end.
 const PARTS: [&str; 5] = ["operator", "sshd", "kube-controller-manager", "kube-apiserver", "etcd"];
 
+/// Always this one, wherever cargo was told to put what it builds.
 fn directory() -> PathBuf {
-    // The program is in target/release/examples, whatever `target` is called.
-    let this = std::env::current_exe().unwrap_or_default();
-    let target = this.ancestors().nth(3).map(Path::to_owned);
-    target.unwrap_or_else(|| programs::root().join("target")).join("playground")
+    programs::root().join("target/playground")
 }
 
 /// What every process of this playground carries, should its pid file get lost.
@@ -164,16 +162,10 @@ pub fn down() -> Result<()> {
     let directory = directory();
     for part in PARTS {
         let file = pid_file(&directory, part);
-        if part == "sshd"
-            && let Some(listener) = program::left(&file)
-        {
-            // Its connections would go on without it.
-            listener.signal(Signal::STOP);
-            let connections = processes::descendants(listener.pid);
-            let own = |pid| processes::name(pid).starts_with("sshd");
-            connections.iter().filter(|c| own(c.pid)).for_each(|c| c.signal(Signal::KILL));
+        if part == "sshd" {
+            end_sshd(&directory);
         }
-        program::end_left(&file, part != "sshd")?;
+        program::end_left(&file, true)?;
     }
     processes::kill_marked(&format!("XDG_STATE_HOME={}", host_state(&directory).display()));
     processes::kill_marked(&mark(&directory));
@@ -183,6 +175,19 @@ pub fn down() -> Result<()> {
         Err(e) => return Err(format!("cannot remove {}: {e}", directory.display()).into()),
     }
     Ok(())
+}
+
+/// Found by what it was started with: it overwrites the environment that marks the others.
+fn end_sshd(directory: &Path) {
+    let configuration = directory.join("sshd/sshd_config").display().to_string();
+    for listener in processes::mentioning("sshd", &configuration) {
+        // It must not accept while its connections, which would go on without it, end.
+        listener.signal(Signal::STOP);
+        let connections = processes::descendants(listener.pid);
+        let own = |pid| processes::name(pid).starts_with("sshd");
+        connections.iter().filter(|c| own(c.pid)).for_each(|c| c.signal(Signal::KILL));
+        listener.signal(Signal::KILL);
+    }
 }
 
 /// SIGKILL, as a crash would do it, and a new start.

@@ -105,6 +105,15 @@ pub fn marked(mark: &str) -> Vec<Identity> {
         .collect()
 }
 
+/// The processes of this program whose command line contains these words.
+pub fn mentioning(program: &str, words: &str) -> Vec<Identity> {
+    all()
+        .into_iter()
+        .filter(|&pid| name(pid) == program && command_line(pid).contains(words))
+        .filter_map(Identity::of)
+        .collect()
+}
+
 /// Kills them until two looks in a row find none; they may fork in between.
 pub fn kill_marked(mark: &str) {
     let mut empty = 0;
