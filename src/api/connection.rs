@@ -144,3 +144,6 @@ fn override_timeouts(target: &mut HopTimeouts, own: &Timeouts) -> Result<(), Inv
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

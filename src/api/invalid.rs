@@ -18,23 +18,31 @@ pub enum InvalidSpec {
     /// A rule of the contract, as a sentence.
     #[error("{0}")]
     Rule(&'static str),
+    /// A duration that is none, or out of bounds.
     #[error("{field} is {source}")]
     Duration { field: &'static str, source: InvalidDuration },
+    /// A size that is none, or out of bounds.
     #[error("spec.output.sizeLimit is {0}")]
     Size(#[from] InvalidQuantity),
+    /// A number out of bounds.
     #[error("{field} is {found}; it is at least {least} and at most {most}")]
     Number { field: &'static str, found: i32, least: i32, most: i32 },
+    /// More bytes than one argument or variable can have.
     #[error("{field} has {bytes} bytes; an argument or variable has at most {WORD_BYTES}")]
     LongWord { field: String, bytes: usize },
+    /// More bytes than a text written in a spec can have.
     #[error("{field} has {bytes} bytes; it has at most {TEXT_BYTES}: put more into a file")]
     LongText { field: &'static str, bytes: usize },
+    /// A NUL byte where the host's kernel would cut the text.
     #[error("{field} holds a NUL byte, which no argument, variable or path can have")]
     Nul { field: String },
+    /// A word for a device without a shell that is more than plain characters.
     #[error(
         "{field} needs a shell to quote it; with spec.direct.shell None a word has letters, \
          digits and _@%+=:,./- only"
     )]
     NeedsShell { field: String },
+    /// A variable's name that a shell would read as something else.
     #[error(
         "{field} is no name of a variable: it has letters, digits and underscores, and does not \
          begin with a digit"

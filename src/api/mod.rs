@@ -15,8 +15,8 @@ pub mod invalid;
 pub mod limits;
 pub mod plan;
 pub mod quantity;
-pub mod rules;
-pub mod sentences;
+mod rules;
+mod sentences;
 pub mod status;
 pub mod value;
 

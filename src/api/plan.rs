@@ -237,24 +237,35 @@ pub fn asked(command: &RemoteCommand) -> plan::Asked {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Frozen<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
     host_ref: &'a Option<HostRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     host: &'a Option<RemoteHostSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     command: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     script: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     interpreter: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     env: &'a Option<Vec<EnvVar>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stdin: &'a Option<Stdin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     working_directory: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     run_as: &'a Option<String>,
     execution: Execution,
+    #[serde(skip_serializing_if = "Option::is_none")]
     direct: &'a Option<Direct>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     verify: &'a Option<Verify>,
     success_exit_codes: &'a [i32],
 }
 
 /// SHA-256 over the frozen fields, in lower-case hex.
 ///
-/// It is kept in the stage. A field that a later version adds must not appear in it while it
+/// It is kept in the stage. A field that a later version adds must be left out of it while it
 /// has its default, or an upgrade would start every OnChange command again.
 fn frozen_digest(spec: &RemoteCommandSpec) -> String {
     let frozen = Frozen {
@@ -276,3 +287,6 @@ fn frozen_digest(spec: &RemoteCommandSpec) -> String {
     let text = serde_json::to_vec(&frozen).unwrap_or_default();
     Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;
