@@ -5,7 +5,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -13,6 +12,7 @@ use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
 use crate::api::crd;
+use crate::operator;
 use crate::run::exit::EXIT_CODES_HELP;
 
 pub use crate::run::exit::ExitCode;
@@ -43,7 +43,7 @@ Examples:
 pub enum Command {
     /// Run the operator: carry out RemoteCommand objects of a cluster
     #[command(after_help = OPERATOR_HELP)]
-    Operator(OperatorArgs),
+    Operator(operator::Config),
     /// Run the RemoteCommands of files, without a cluster
     #[command(after_help = run_help())]
     Run(RunArgs),
@@ -105,21 +105,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per event
     Json,
-}
-
-/// Options of `operator`.
-#[derive(Clone, Debug, Args)]
-pub struct OperatorArgs {
-    /// Carry out the objects of this namespace only; may be repeated [default: all namespaces]
-    #[arg(long, value_name = "NAMESPACE")]
-    pub namespace: Vec<String>,
-    /// Where it is noted how far each command's output has been logged, so that the log goes on
-    /// from there after a restart
-    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/remote-command")]
-    pub state_directory: PathBuf,
-    /// Address of /metrics, /healthz and /readyz
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
-    pub listen: SocketAddr,
 }
 
 /// Options of `run`.

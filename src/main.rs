@@ -5,6 +5,7 @@ use std::process;
 use anyhow::Context;
 use clap::Parser;
 use remote_command::cli::{self, Cli, Command, ExitCode};
+use remote_command::operator;
 use tokio::runtime;
 
 fn main() -> process::ExitCode {
@@ -30,7 +31,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             cli::write_definitions(output_dir.as_deref(), &mut std::io::stdout())
                 .context("writing the definitions")?;
         }
-        Command::Operator(_) | Command::Run(_) => runtime.block_on(async {
+        Command::Operator(config) => runtime.block_on(operator::run(config))?,
+        Command::Run(_) => runtime.block_on(async {
             anyhow::bail!("this subcommand is still being connected");
         })?,
     }

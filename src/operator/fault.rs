@@ -40,9 +40,7 @@ pub enum Failure {
 ///
 /// # Errors
 /// [`Failure`]; running out of time is [`Failure::Doubtful`].
-pub async fn bounded<T>(
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Failure> {
+pub async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(answer) => answer.map_err(|error| classify(&error)),
         Err(_) => Err(Failure::Doubtful(format!("no answer within {} s", CALL_LIMIT.as_secs()))),

@@ -23,6 +23,26 @@ impl Namespace {
     pub fn new(client: Client, name: &str) -> Self {
         Self { client, name: name.to_owned() }
     }
+
+    /// The version of a Secret, without its content; `None` when there is no such Secret.
+    ///
+    /// # Errors
+    /// When it could not be asked for.
+    pub async fn secret_version(&self, name: &str) -> Result<Option<String>, Failure> {
+        let api = Api::<Secret>::namespaced(self.client.clone(), &self.name);
+        let found = bounded(api.get_metadata_opt(name)).await?;
+        Ok(found.and_then(|secret| secret.metadata.resource_version))
+    }
+
+    /// The version of a ConfigMap; `None` when there is no such ConfigMap.
+    ///
+    /// # Errors
+    /// When it could not be asked for.
+    pub async fn config_map_version(&self, name: &str) -> Result<Option<String>, Failure> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
+        let found = bounded(api.get_metadata_opt(name)).await?;
+        Ok(found.and_then(|map| map.metadata.resource_version))
+    }
 }
 
 #[async_trait]

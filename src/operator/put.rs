@@ -11,11 +11,10 @@ use std::sync::Arc;
 
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
-use serde_json::Value;
 
 use super::fault::{Failure, bounded};
 use super::writer::Request;
-use crate::api::{RemoteCommand, RemoteCommandStatus};
+use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
 
 /// What we know to be stored, because we wrote it.
 #[derive(Clone, Debug)]
@@ -27,7 +26,7 @@ pub struct Known {
 /// What became of a try.
 #[derive(Debug)]
 pub enum Answer {
-    Written(Known),
+    Written(Box<Known>),
     Overtaken(Arc<RemoteCommand>),
     Gone,
     /// Not known, or refused for now: try again after a while, reading first.
@@ -35,7 +34,12 @@ pub enum Answer {
 }
 
 /// Tries to store the status of `request`.
-pub async fn put(client: Client, request: &Request, known: Option<Known>, doubtful: bool) -> Answer {
+pub async fn put(
+    client: Client,
+    request: &Request,
+    known: Option<Known>,
+    doubtful: bool,
+) -> Answer {
     let api = Api::<RemoteCommand>::namespaced(client, &request.key.namespace);
     let attempt = match version(request, known) {
         Some(version) if !doubtful => replace(&api, request, version).await,
@@ -73,7 +77,10 @@ async fn again(api: &Api<RemoteCommand>, request: &Request) -> Answer {
     };
     let Some(version) = live.resource_version() else { return Answer::Gone };
     if live.status.as_ref() == Some(&request.status) {
-        return Answer::Written(Known { resource_version: version, status: request.status.clone() });
+        return Answer::Written(Box::new(Known {
+            resource_version: version,
+            status: request.status.clone(),
+        }));
     }
     let shown = stage(&live);
     if shown != request.before.as_ref() && shown != request.status.stage.as_ref() {
@@ -104,17 +111,17 @@ async fn replace(
         spec: request.base.spec.clone(),
         status: Some(request.status.clone()),
     };
-    let put = api.replace_status(&request.key.name, &PostParams::default(), &object);
-    let stored = bounded(put).await?;
+    let parameters = PostParams::default();
+    let stored = bounded(api.replace_status(&request.key.name, &parameters, &object)).await?;
     if stage(&stored) != request.status.stage.as_ref() {
         let message = "the API server dropped parts of the stage; are the CRDs current?";
         return Ok(Answer::Uncertain(Failure::Refused(message.to_owned())));
     }
     let resource_version = stored.resource_version().unwrap_or_default();
-    Ok(Answer::Written(Known { resource_version, status: request.status.clone() }))
+    Ok(Answer::Written(Box::new(Known { resource_version, status: request.status.clone() })))
 }
 
 /// The stage an object shows, as it is stored.
-fn stage(object: &RemoteCommand) -> Option<&Value> {
+fn stage(object: &RemoteCommand) -> Option<&StageRecord> {
     object.status.as_ref()?.stage.as_ref()
 }

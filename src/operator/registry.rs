@@ -94,7 +94,8 @@ impl Registry {
             let last = work.await.ok().map(|object| object.metadata.resource_version.clone());
             Ended { uid, last }
         });
-        let supervised = Supervised { key: key.clone(), object: sender, poke, task, rests_until: None };
+        let supervised =
+            Supervised { key: key.clone(), object: sender, poke, task, rests_until: None };
         self.supervised.insert(key.uid, supervised);
     }
 

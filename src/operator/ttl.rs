@@ -14,15 +14,6 @@ use super::fault::{Failure, bounded};
 use super::registry::Key;
 use crate::api::{Phase, RemoteCommand};
 
-/// Metadata by which Argo CD and Flux recognise what they manage: they would create the
-/// object again after a deletion, and with it run the command again.
-const TRACKING: [&str; 4] = [
-    "argocd.argoproj.io/tracking-id",
-    "argocd.argoproj.io/instance",
-    "kustomize.toolkit.fluxcd.io/name",
-    "helm.toolkit.fluxcd.io/name",
-];
-
 /// When which object is to go.
 #[derive(Debug, Default)]
 pub struct Expiry {
@@ -41,6 +32,13 @@ impl Expiry {
         if let Some(moment) = moment(object) {
             self.moments.insert(key.uid.clone(), moment);
             self.due.insert((moment, key));
+        }
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&mut self, uid: &str) {
+        if let Some(former) = self.moments.remove(uid) {
+            self.due.retain(|(moment, key)| *moment != former || key.uid != uid);
         }
     }
 
@@ -67,26 +65,21 @@ fn moment(object: &RemoteCommand) -> Option<Timestamp> {
     let status = object.status.as_ref()?;
     let done = matches!(status.phase, Phase::Succeeded | Phase::Failed);
     let deleted = object.metadata.deletion_timestamp.is_some();
-    let current = status.observed_generation == object.metadata.generation;
+    let current = Some(status.observed_generation) == object.metadata.generation;
     if !done || deleted || !current {
         return None;
     }
-    let completion = status.completion_time?;
+    let completion = status.completion_time.as_ref()?.0;
     completion.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()
-}
-
-/// Whether a GitOps tool would bring a deleted object back.
-pub fn is_tracked(object: &RemoteCommand) -> bool {
-    TRACKING.iter().any(|key| {
-        object.annotations().contains_key(*key) || object.labels().contains_key(*key)
-    })
 }
 
 /// Deletes an object whose time has come, if it still has.
 pub async fn expire(client: Client, key: Key) {
     let api = Api::<RemoteCommand>::namespaced(client, &key.namespace);
     match delete(&api, &key).await {
-        Ok(true) => info!(namespace = key.namespace, name = key.name, "deleted: its TTL has passed"),
+        Ok(true) => {
+            info!(namespace = key.namespace, name = key.name, "deleted: its TTL has passed")
+        }
         // A changed or missing object is seen by the watch, which notes its time anew.
         Ok(false) | Err(Failure::Conflict | Failure::Missing) => {}
         Err(failure) => {

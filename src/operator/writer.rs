@@ -15,12 +15,12 @@ use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::bucket::Bucket;
 use super::put::{Answer, Known, put};
 use super::registry::Key;
-use crate::api::{RemoteCommand, RemoteCommandStatus};
+use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
 
 /// Status writes under way at once.
 const AT_ONCE: usize = 16;
@@ -49,7 +49,7 @@ pub struct Request {
     /// The version it was made from.
     pub base: Arc<RemoteCommand>,
     /// The stage it was decided from, as it is stored.
-    pub before: Option<serde_json::Value>,
+    pub before: Option<StageRecord>,
     pub status: RemoteCommandStatus,
     pub urgency: Urgency,
 }
@@ -174,7 +174,9 @@ impl Task {
                 () = sleep_until(wake) => {}
             }
             if self.pending.is_empty() && self.busy.is_empty() {
-                self.flushes.drain(..).for_each(|done| drop(done.send(())));
+                for done in self.flushes.drain(..) {
+                    let _ = done.send(());
+                }
             }
         }
     }
@@ -241,7 +243,7 @@ impl Task {
         self.busy.remove(&uid);
         let result = match answer {
             Answer::Written(known) => {
-                self.known.insert(uid, known);
+                self.known.insert(uid, *known);
                 Acknowledged::Written
             }
             Answer::Overtaken(object) => {
@@ -263,7 +265,6 @@ impl Task {
                 return;
             }
         };
-        debug!(uid, ?result, "status");
         pending.acknowledge.map(|done| done.send(result));
     }
 }

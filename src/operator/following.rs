@@ -1,0 +1,199 @@
+//! A supervisor's part in following output: when to read on, and what status shows of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::api::{OutputStatus, StreamStatus};
+use crate::core::action::{Entry, Kind, Seen};
+use crate::core::record::{DirectSeen, EntrySeen, OutputSeen};
+use crate::follow::{Advanced, Destination, Follow};
+use crate::host::{Host, Stream};
+use crate::output::log::Head;
+use crate::output::mark::Marks;
+use crate::output::writer::Writer;
+
+/// How long reading on may take in one turn.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long all output of an ended command may take to be read and written.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where all commands' output goes.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub writer: Writer,
+    pub marks: Marks,
+}
+
+/// Whose output is followed, and how.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub namespace: String,
+    pub name: String,
+    /// The host's name, for the log.
+    pub host: String,
+    pub tail_bytes: usize,
+    /// Whether lines are logged.
+    pub log: bool,
+}
+
+/// The attempt whose output is followed.
+pub struct Following {
+    output: Output,
+    current: Option<Current>,
+}
+
+struct Current {
+    follow: Follow,
+    host: Arc<dyn Host>,
+    seen: OutputSeen,
+    behind: bool,
+}
+
+impl Following {
+    /// Follows nothing yet.
+    pub fn new(output: Output) -> Self {
+        Self { output, current: None }
+    }
+
+    /// Reads on to what an action has shown to be there; to the end when the command has ended.
+    pub async fn observe(&mut self, source: &Source, seen: &Seen, host: &Arc<dyn Host>) {
+        let Some((entry, output, ended)) = shown(seen, host.as_ref()).await else { return };
+        if self.current.as_ref().is_none_or(|current| current.follow.entry() != entry) {
+            let destination = self.destination(source, entry);
+            let follow = Follow::new(entry.clone(), source.tail_bytes, &destination);
+            let seen = OutputSeen::default();
+            self.current = Some(Current { follow, host: Arc::clone(host), seen, behind: false });
+        }
+        let Some(current) = self.current.as_mut() else { return };
+        current.host = Arc::clone(host);
+        current.seen = output;
+        if ended { current.finish().await } else { current.advance().await }
+    }
+
+    /// Whether there is more to be read at once.
+    pub fn is_behind(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.behind)
+    }
+
+    /// Reads on without a new sight of the host.
+    pub async fn catch_up(&mut self) {
+        if let Some(current) = self.current.as_mut() {
+            current.advance().await;
+        }
+    }
+
+    /// What status shows of the output of attempt `attempt` of run `run`.
+    pub fn status(&self, run: i32, attempt: i32) -> Option<OutputStatus> {
+        let current = self.current.as_ref()?;
+        let entry = current.follow.entry();
+        let theirs = (entry.run, entry.attempt, entry.kind) == (run, attempt, Kind::Command);
+        theirs.then(|| current.status())
+    }
+
+    fn destination(&self, source: &Source, entry: &Entry) -> Destination {
+        if !source.log {
+            return Destination::Nowhere;
+        }
+        let head = Head {
+            namespace: source.namespace.clone(),
+            name: source.name.clone(),
+            uid: entry.uid.clone(),
+            run: entry.run,
+            attempt: entry.attempt,
+            host: source.host.clone(),
+            verify: entry.kind == Kind::Verify,
+        };
+        let (writer, marks) = (self.output.writer.clone(), Some(self.output.marks.clone()));
+        Destination::Log { writer, marks, head: Arc::new(head) }
+    }
+}
+
+/// Whose output an answer speaks of, how much there is, and whether the command has ended.
+async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, OutputSeen, bool)> {
+    match seen {
+        Seen::Host { entry, record } => match &record.entry {
+            EntrySeen::Claimed(claimed) => {
+                Some((entry, record.output.clone(), claimed.exit.is_some()))
+            }
+            EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => None,
+        },
+        Seen::Direct { entry, seen: DirectSeen::Running } => {
+            Some((entry, spooled(entry, host, false).await?, false))
+        }
+        Seen::Direct { entry, seen: DirectSeen::Exited(_) } => {
+            Some((entry, spooled(entry, host, true).await?, true))
+        }
+        Seen::Direct { seen: DirectSeen::NeverStarted { .. } | DirectSeen::Lost, .. }
+        | Seen::Nothing
+        | Seen::Unreachable(_)
+        | Seen::Prepared { .. }
+        | Seen::Refused { .. }
+        | Seen::Swept { .. } => None,
+    }
+}
+
+/// How much output of a Direct attempt there is: a read beyond the end tells where that is.
+async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSeen> {
+    let mut output = OutputSeen::default();
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        let end = host.read(entry, stream, u64::MAX, 1).await.ok()?.offset;
+        if end == u64::MAX {
+            return None;
+        }
+        let seen = match stream {
+            Stream::Stdout => &mut output.stdout,
+            Stream::Stderr => &mut output.stderr,
+        };
+        (seen.bytes, seen.ended) = (end, ended);
+    }
+    Some(output)
+}
+
+impl Current {
+    async fn advance(&mut self) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let read = self.follow.advance(self.host.as_ref(), &self.seen);
+            self.behind = match timeout(LIMIT, read).await {
+                Ok(Ok(Advanced::CaughtUp)) => false,
+                Ok(Ok(Advanced::More)) => true,
+                // A slow reader of our log, or a fault: the next probe comes back to it.
+                Ok(Ok(Advanced::Waiting)) => return,
+                Ok(Err(fault)) => return debug!(?fault, "output not read"),
+                Err(_) => return debug!("output not read in time"),
+            };
+            if !self.behind || tokio::time::Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
+    async fn finish(&mut self) {
+        self.behind = false;
+        let read = self.follow.finish(self.host.as_ref(), &self.seen, END_LIMIT);
+        match timeout(END_LIMIT + LIMIT, read).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) | Err(_) => debug!("the output was not written to its end in time"),
+            Ok(Err(fault)) => debug!(?fault, "the output was not read to its end"),
+        }
+    }
+
+    fn status(&self) -> OutputStatus {
+        let open = !(self.seen.stdout.ended && self.seen.stderr.ended);
+        let tails = self.follow.tails(open);
+        let stream = |seen: &crate::core::record::StreamSeen, tail: String| StreamStatus {
+            bytes: i64::try_from(seen.bytes).unwrap_or(i64::MAX),
+            tail: (!tail.is_empty()).then_some(tail),
+            truncated: seen.truncated,
+        };
+        OutputStatus {
+            stdout: stream(&self.seen.stdout, tails.stdout),
+            stderr: stream(&self.seen.stderr, tails.stderr),
+            open,
+            location: None,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The operator's journal: the stage is kept in the object's status.
+//!
+//! A status is always written whole: the stage, and in words what it means. So there is one
+//! place that makes statuses from stages, used for saving a stage and for showing the same
+//! stage in other words.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::Resource;
+
+use super::events::{Announcement, Announcer};
+use super::registry::Key;
+use super::stage::record;
+use super::writer::{Acknowledged, Request, Urgency, Writer};
+use crate::api::conditions::{Known, status};
+use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus};
+use crate::core::phase;
+use crate::core::plan::Plan;
+use crate::core::stage::Stage;
+use crate::journal::{Journal, NotSaved};
+
+/// Keeps one object's stage.
+pub struct Ledger {
+    key: Key,
+    writer: Writer,
+    announcer: Announcer,
+    /// The status handed over last, or found at the beginning.
+    shown: RemoteCommandStatus,
+}
+
+/// What a status is made from, besides the stage.
+pub struct Entry<'a> {
+    pub ledger: &'a mut Ledger,
+    pub object: &'a Arc<RemoteCommand>,
+    pub plan: &'a Plan,
+    /// What is known of the output of an attempt, by run and attempt.
+    pub output: &'a (dyn Fn(i32, i32) -> Option<OutputStatus> + Send + Sync),
+    /// Set when another stage is stored than the one that was decided from.
+    pub overtaken: Option<Arc<RemoteCommand>>,
+}
+
+impl Ledger {
+    /// Begins with what `object` shows.
+    pub fn new(key: Key, writer: Writer, announcer: Announcer, object: &RemoteCommand) -> Self {
+        Self { key, writer, announcer, shown: object.status.clone().unwrap_or_default() }
+    }
+
+    /// The status handed over last.
+    pub fn shown(&self) -> &RemoteCommandStatus {
+        &self.shown
+    }
+
+    /// Begins again with what `object` shows.
+    pub fn adopt(&mut self, object: &RemoteCommand) {
+        self.shown = object.status.clone().unwrap_or_default();
+    }
+
+    /// Tells people about a change of phase.
+    fn announce(&self, object: &RemoteCommand, former: Phase) {
+        let status = &self.shown;
+        if status.phase == former {
+            return;
+        }
+        let announcement = Announcement {
+            warning: matches!(status.phase, Phase::Failed | Phase::Unknown),
+            reason: status.reason.clone().unwrap_or_else(|| status.phase.as_str().to_owned()),
+            action: status.phase.as_str(),
+            note: status.message.clone().unwrap_or_default(),
+        };
+        self.announcer.tell(object.object_ref(&()), announcement);
+    }
+}
+
+impl Entry<'_> {
+    /// The status that goes with `stage`.
+    pub fn status(&self, stage: &Stage) -> Result<RemoteCommandStatus, serde_json::Error> {
+        let shown = &self.ledger.shown;
+        let summary = phase::summary(self.plan, stage);
+        // What an earlier supervisor showed of the same attempt stays until more is known.
+        let same = (shown.run, shown.attempt) == (Some(stage.run), Some(stage.attempt));
+        let output = (self.output)(stage.run, stage.attempt);
+        let known = Known {
+            stage,
+            record: record(stage)?,
+            summary: &summary,
+            output: output.or_else(|| shown.output.clone().filter(|_| same)),
+            previous: Some(shown),
+            now: Timestamp::now(),
+        };
+        Ok(status(self.object, known))
+    }
+
+    /// Shows the same stage in other words, some time.
+    pub async fn show(&mut self, stage: &Stage, status: RemoteCommandStatus) {
+        let before = (stage.revision > 0).then(|| record(stage)).and_then(Result::ok);
+        let request = self.request(before, &status, Urgency::Shown);
+        let former = std::mem::replace(&mut self.ledger.shown, status).phase;
+        self.ledger.announce(self.object, former);
+        self.ledger.writer.show(request).await;
+    }
+
+    fn request(
+        &self,
+        before: Option<crate::api::StageRecord>,
+        status: &RemoteCommandStatus,
+        urgency: Urgency,
+    ) -> Request {
+        Request {
+            key: self.ledger.key.clone(),
+            base: Arc::clone(self.object),
+            before,
+            status: status.clone(),
+            urgency,
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for Entry<'_> {
+    async fn write(&mut self, before: &Stage, stage: &Stage) -> Result<(), NotSaved> {
+        let unwritable = |error: serde_json::Error| NotSaved::Failed(error.into());
+        let status = self.status(stage).map_err(unwritable)?;
+        let stored =
+            if before.revision > 0 { Some(record(before).map_err(unwritable)?) } else { None };
+        let ended = before.outcome.is_none() && stage.outcome.is_some();
+        let urgency = if ended { Urgency::Terminal } else { Urgency::Stage };
+        let request = self.request(stored, &status, urgency);
+        match self.ledger.writer.save(request).await {
+            Some(Acknowledged::Written) => {
+                let former = std::mem::replace(&mut self.ledger.shown, status).phase;
+                self.ledger.announce(self.object, former);
+                Ok(())
+            }
+            Some(Acknowledged::Overtaken(object)) => {
+                self.overtaken = Some(object);
+                Err(NotSaved::Overtaken)
+            }
+            Some(Acknowledged::Gone) => Err(NotSaved::Gone),
+            None => Err(NotSaved::Failed(io::Error::other("the status writer has ended"))),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Effects towards Kubernetes: watch, reconcile, supervise, write.
+//!
+//! One operator leads at a time ([`lease`]). While it does, a loop looks at every object that
+//! changes ([`reconcile`]) and keeps one [`supervisor`] for each ([`registry`]); they decide
+//! and act, and hand what is to be stored to the one [`writer`]. What decides is `core`; what
+//! acts on machines is `host`.
+
+mod admission;
+mod bucket;
+mod closing;
+mod config;
+mod events;
+pub mod fault;
+mod finalizer;
+mod following;
+mod health;
+mod host_status;
+mod hosts;
+mod identity;
+mod lease;
+mod ledger;
+mod lookup;
+mod put;
+mod reach;
+mod reconcile;
+mod registry;
+mod schema;
+mod stage;
+mod supervisor;
+mod ttl;
+mod watch;
+mod wishes;
+mod writer;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use kube::api::Api;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use config::Config;
+
+use crate::api::{RemoteCommand, RemoteHost};
+use crate::host::hosts::Hosts;
+use crate::output;
+use crate::output::mark::Marks;
+use admission::Admission;
+use events::Announcer;
+use following::Output;
+use health::Health;
+use identity::Identity;
+use lease::{Leadership, Terms};
+use reconcile::Reconciler;
+use supervisor::Context;
+use writer::Writer;
+
+/// How long supervisors may finish their turn, and the writer its writes, at the end.
+const FINISH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the operator ends, other than being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no way to the cluster is configured")]
+    NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Unfit(#[from] schema::Unfit),
+    #[error(transparent)]
+    NoIdentity(#[from] identity::NoIdentity),
+    #[error("the state directory, the output, or the health address cannot be used")]
+    Local(#[from] io::Error),
+}
+
+/// Two clients: watches may be retried by the library, writes must not be, because a write
+/// that is repeated unseen conflicts with itself.
+struct Clients {
+    watches: Client,
+    writes: Client,
+}
+
+/// Carries out RemoteCommands until SIGTERM or SIGINT. Commands on hosts live on.
+///
+/// # Errors
+/// [`Error`]: what has to be mended before the operator can start.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let stop = stop_on_signal()?;
+    let identity = Identity::take(&config.state_directory, config.identity.as_deref())?;
+    let clients = clients().await?;
+    let health = Health::serve(config.listen).await?;
+    tokio::select! {
+        fit = schema::wait(clients.writes.clone()) => fit?,
+        () = stop.cancelled() => return Ok(()),
+    }
+    let (stdout, stderr) = output::writer::standard_streams()?;
+    let output = Output {
+        writer: output::writer::Writer::start(stdout, stderr)?,
+        marks: Marks::open(&config.state_directory.join("output"))?,
+    };
+    let mut leadership = leadership(&config, &clients, identity.name());
+    loop {
+        health.follows();
+        tokio::select! {
+            () = leadership.acquire() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        health.leads();
+        lead(&config, &clients, &output, identity.name(), (&mut leadership, &stop)).await;
+        if stop.is_cancelled() {
+            leadership.release().await;
+            info!("ended as asked; commands on hosts live on");
+            return Ok(());
+        }
+        warn!("leadership lost; waiting for it again");
+    }
+}
+
+/// Does the work while the Lease is ours and nobody asks to stop.
+async fn lead(
+    config: &Config,
+    clients: &Clients,
+    output: &Output,
+    identity: &str,
+    (leadership, stop): (&mut Leadership, &CancellationToken),
+) {
+    let namespace = config.namespace.as_deref();
+    let commands = watch::watch::<RemoteCommand>(clients.watches.clone(), namespace);
+    let remote_hosts = watch::watch::<RemoteHost>(clients.watches.clone(), namespace);
+    let context = Arc::new(Context {
+        client: clients.writes.clone(),
+        writer: Writer::start(clients.writes.clone()),
+        announcer: Announcer::new(clients.writes.clone(), identity),
+        hosts: Arc::new(Hosts::new()),
+        remote_hosts: remote_hosts.store.clone(),
+        admission: Arc::new(Admission::default()),
+        output: output.clone(),
+        stop: CancellationToken::new(),
+    });
+    let mut reconciler = Reconciler::new(Arc::clone(&context), commands.store.clone());
+    tokio::select! {
+        () = reconciler.run(commands, remote_hosts) => {}
+        () = leadership.hold() => {}
+        () = stop.cancelled() => {}
+    }
+    reconciler.finish(FINISH_LIMIT).await;
+    if timeout(FINISH_LIMIT, context.writer.flush()).await.is_err() {
+        warn!("some statuses were not written; the next operator makes them again");
+    }
+    context.hosts.shutdown().await;
+}
+
+async fn clients() -> Result<Clients, Error> {
+    let config = kube::Config::infer().await.map_err(|error| Error::NoCluster(error.into()))?;
+    let client = |config: kube::Config| -> Result<Client, Error> {
+        Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
+    };
+    let mut careful = config.clone();
+    careful.default_retry = false;
+    Ok(Clients { watches: client(config)?, writes: client(careful)? })
+}
+
+fn leadership(config: &Config, clients: &Clients, identity: &str) -> Leadership {
+    let own = clients.writes.default_namespace().to_owned();
+    let namespace = config.lease_namespace.clone().or_else(|| config.namespace.clone());
+    let api = Api::<Lease>::namespaced(clients.writes.clone(), &namespace.unwrap_or(own));
+    let terms = Terms {
+        name: config.lease_name.clone(),
+        identity: identity.to_owned(),
+        duration: config.lease_duration,
+        renew_deadline: config.renew_deadline,
+        retry_period: config.retry_period,
+    };
+    Leadership::new(api, terms)
+}
+
+/// Cancelled at the first SIGTERM or SIGINT.
+fn stop_on_signal() -> io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("asked to end");
+        asked.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,370 @@
+//! The supervisor of one object: decides, saves, acts and observes, and waits in between.
+//!
+//! It does all the waiting for its object and writes nothing itself: the status writer does.
+//! It ends when nothing is left to be done before the object changes; the registry starts it
+//! again with the next version. A live attempt is followed over the connection it was
+//! launched with, whatever became of its RemoteHost since.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::reflector::Store;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::admission::{Admission, Guest, Ticket};
+use super::events::Announcer;
+use super::following::{Following, Output};
+use super::ledger::{self, Ledger};
+use super::lookup::Namespace;
+use super::reach::Ways;
+use super::registry::Seat;
+use super::wishes::{Wishes, wishes};
+use super::writer::Writer;
+use super::{closing, stage};
+use crate::api::{RemoteCommand, RemoteHost};
+use crate::core::action::{Action, Seen};
+use crate::core::decide::{Now, decide};
+use crate::core::plan::{Hold, HoldKind};
+use crate::core::stage::Stage;
+use crate::host::hosts::Hosts;
+use crate::journal::{NotSaved, save};
+use crate::step::{Reach, Step, Turned};
+
+/// What all supervisors share.
+pub struct Context {
+    /// Does not retry by itself.
+    pub client: Client,
+    pub writer: Writer,
+    pub announcer: Announcer,
+    pub hosts: Arc<Hosts>,
+    pub remote_hosts: Store<RemoteHost>,
+    pub admission: Arc<Admission>,
+    pub output: Output,
+    /// Cancelled when supervisors are to end.
+    pub stop: CancellationToken,
+}
+
+/// First pause before something missing is looked for again.
+const FIRST_RECHECK: Duration = Duration::from_secs(10);
+const LONGEST_RECHECK: Duration = Duration::from_secs(120);
+/// Pause before a turn that could not be taken is taken again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// At most this often a status is written only because there is more output.
+const OUTPUT_PERIOD: Duration = Duration::from_secs(10);
+
+/// What comes after a turn.
+enum Next {
+    Again,
+    Wait(Instant),
+    Rest,
+}
+
+/// The supervisor of one object.
+pub struct Supervisor {
+    pub(super) context: Arc<Context>,
+    seat: Seat,
+    /// `None` when the object's stage cannot be read.
+    stage: Option<Stage>,
+    seen: Seen,
+    ledger: Ledger,
+    following: Following,
+    ways: Ways,
+    ticket: Option<Ticket>,
+    recheck: Duration,
+    shown_at: Instant,
+    /// A save was lost to another stage: what is stored.
+    overtaken: Option<Arc<RemoteCommand>>,
+    /// The outcome was reached under this supervision.
+    ended_here: bool,
+}
+
+impl Supervisor {
+    /// Takes the seat. An attempt that may be alive has its place on the host from here on.
+    pub fn new(context: Arc<Context>, seat: Seat) -> Self {
+        let object = seat.object.borrow().clone();
+        let (writer, announcer) = (context.writer.clone(), context.announcer.clone());
+        let lookup = Namespace::new(context.client.clone(), &seat.key.namespace);
+        let mut supervisor = Self {
+            ledger: Ledger::new(seat.key.clone(), writer, announcer, &object),
+            following: Following::new(context.output.clone()),
+            ways: Ways::new(Arc::clone(&context.hosts), &seat.key.namespace, Arc::new(lookup)),
+            context,
+            seat,
+            stage: None,
+            seen: Seen::Nothing,
+            ticket: None,
+            recheck: FIRST_RECHECK,
+            shown_at: Instant::now(),
+            overtaken: None,
+            ended_here: false,
+        };
+        supervisor.adopt(&object);
+        if supervisor.stage.as_ref().is_some_and(|stage| stage::live(stage).is_some()) {
+            let host = wishes(&object, &supervisor.context.remote_hosts).host;
+            let guest = supervisor.guest();
+            supervisor.ticket = Some(supervisor.context.admission.occupy(host, guest));
+        }
+        supervisor
+    }
+
+    /// Supervises until nothing is left to do. Gives the version of the object that was seen
+    /// last.
+    pub async fn run(mut self) -> Arc<RemoteCommand> {
+        loop {
+            let object = self.seat.object.borrow_and_update().clone();
+            if self.context.stop.is_cancelled() {
+                return object;
+            }
+            self.notice_other_writers(&object);
+            let Some(stage) = self.stage.take() else { return object };
+            let wishes = wishes(&object, &self.context.remote_hosts);
+            match self.turn(&object, wishes, stage).await {
+                Next::Again => tokio::task::yield_now().await,
+                Next::Wait(until) => self.wait(until).await,
+                Next::Rest => return object,
+            }
+        }
+    }
+
+    /// Begins again from the stage that `object` shows.
+    fn adopt(&mut self, object: &RemoteCommand) {
+        self.ledger.adopt(object);
+        self.seen = Seen::Nothing;
+        self.stage = match stage::read(object) {
+            Ok(stage) => Some(stage),
+            Err(failure) => {
+                let key = &self.seat.key;
+                let cause = std::error::Error::source(&failure).map(ToString::to_string);
+                error!(namespace = key.namespace, name = key.name, ?cause, "{failure}; left alone");
+                None
+            }
+        };
+    }
+
+    /// A later stage than ours was written by another operator: go on from that.
+    fn notice_other_writers(&mut self, object: &Arc<RemoteCommand>) {
+        let revision = |object: &RemoteCommand| stage::shown(object).map(|shown| shown.revision);
+        let ours = self.stage.as_ref().map(|stage| stage.revision);
+        if let Some(stored) = self.overtaken.take() {
+            self.adopt(&stored);
+        } else if ours.is_some() && revision(object) > ours {
+            info!(name = self.seat.key.name, "another operator has gone on with it");
+            self.adopt(object);
+        }
+    }
+
+    /// Takes one turn from `stage`, and keeps what became of it.
+    async fn turn(
+        &mut self,
+        object: &Arc<RemoteCommand>,
+        mut wishes: Wishes,
+        mut stage: Stage,
+    ) -> Next {
+        let now = Now { at: Timestamp::now(), seed: rand::random() };
+        if let Err(message) = self.admit(&mut wishes, &stage, &now).await {
+            return self.retry(stage, &message);
+        }
+        let had_ended = stage.outcome.is_some();
+        let following = &self.following;
+        let mut entry = ledger::Entry {
+            ledger: &mut self.ledger,
+            object,
+            plan: &wishes.plan,
+            output: &|run, attempt| following.status(run, attempt),
+            overtaken: None,
+        };
+        let step = Step {
+            plan: &wishes.plan,
+            asked: &wishes.asked,
+            reach: &self.ways,
+            lookup: self.ways.lookup(),
+        };
+        let turned = step.turn(&mut entry, &mut stage, &self.seen, &now).await;
+        self.overtaken = entry.overtaken;
+        self.ended_here |= !had_ended && stage.outcome.is_some();
+        match turned {
+            Ok(Turned::Acted { seen, connection }) => {
+                let host = self.ways.host(&connection);
+                self.following.observe(&wishes.source, &seen, &host).await;
+                self.seen = *seen;
+                self.stage = Some(stage);
+                Next::Again
+            }
+            Ok(Turned::Resting { wake }) => {
+                self.seen = Seen::Nothing;
+                self.settle(object, &wishes, stage, wake).await
+            }
+            Ok(Turned::Deferred { message }) => self.retry(stage, &message),
+            Err(NotSaved::Overtaken) => {
+                self.stage = Some(stage);
+                Next::Again
+            }
+            Err(NotSaved::Gone) => Next::Rest,
+            Err(failure @ NotSaved::Failed(_)) => self.retry(stage, &failure.to_string()),
+        }
+    }
+
+    fn retry(&mut self, stage: Stage, message: &str) -> Next {
+        warn!(name = self.seat.key.name, message, "turn put off");
+        self.stage = Some(stage);
+        Next::Wait(Instant::now() + RETRY_PAUSE)
+    }
+
+    /// Before anything is prepared: is what the connection needs there, and is there a place?
+    async fn admit(&mut self, wishes: &mut Wishes, stage: &Stage, now: &Now) -> Result<(), String> {
+        let would = decide(&wishes.plan, &wishes.asked, stage, &self.seen, now);
+        if !matches!(would.action, Some(Action::Prepare { .. })) {
+            return Ok(());
+        }
+        if let Some(connection) = &wishes.connection
+            && let Some(hold) = self.ways.missing(connection).await?
+        {
+            wishes.hold(hold);
+            return Ok(());
+        }
+        if self.ticket.as_ref().is_some_and(|ticket| *ticket.key() != wishes.host) {
+            self.ticket = None;
+        }
+        let guest = self.guest();
+        let queue = || self.context.admission.queue(wishes.host.clone(), guest);
+        let ticket = self.ticket.get_or_insert_with(queue);
+        if let Err(blocker) = ticket.enter(wishes.concurrency) {
+            wishes.hold(Hold {
+                kind: HoldKind::Busy,
+                reason: "HostBusy".to_owned(),
+                message: format!("{} is taken by {blocker}", wishes.plan.host),
+            });
+        }
+        Ok(())
+    }
+
+    fn guest(&self) -> Guest {
+        let key = &self.seat.key;
+        Guest {
+            uid: key.uid.clone(),
+            name: format!("{}/{}", key.namespace, key.name),
+            wake: Arc::clone(&self.seat.poke),
+        }
+    }
+
+    /// Nothing to do for now: shows what there is to show, and tells how long to wait.
+    async fn settle(
+        &mut self,
+        object: &Arc<RemoteCommand>,
+        wishes: &Wishes,
+        stage: Stage,
+        wake: Option<Timestamp>,
+    ) -> Next {
+        let hold = wishes.asked.hold.as_ref().map(|hold| hold.kind);
+        if stage::live(&stage).is_none() && hold != Some(HoldKind::Busy) {
+            self.ticket = None;
+        }
+        let later = self.show(object, wishes, &stage).await;
+        if stage.released() {
+            closing::release(&self.context, object, &stage).await;
+            return Next::Rest;
+        }
+        if wake.is_none() && hold.is_none() && later.is_none() {
+            self.sweep(object, wishes, &stage).await;
+            return Next::Rest;
+        }
+        let recheck = match hold {
+            Some(HoldKind::Missing | HoldKind::Invalid) => {
+                let pause = self.recheck;
+                self.recheck = pause.saturating_mul(2).min(LONGEST_RECHECK);
+                Some(Instant::now() + pause)
+            }
+            Some(HoldKind::Busy) | None => {
+                self.recheck = FIRST_RECHECK;
+                None
+            }
+        };
+        self.stage = Some(stage);
+        let far = Instant::now() + Duration::from_secs(3600);
+        let until = [wake.map(instant), recheck, later].into_iter().flatten().min();
+        Next::Wait(until.unwrap_or(far))
+    }
+
+    /// Shows the stage in status if that says something new. More output alone is shown now
+    /// and then: gives the time for it.
+    async fn show(
+        &mut self,
+        object: &Arc<RemoteCommand>,
+        wishes: &Wishes,
+        stage: &Stage,
+    ) -> Option<Instant> {
+        let following = &self.following;
+        let mut entry = ledger::Entry {
+            ledger: &mut self.ledger,
+            object,
+            plan: &wishes.plan,
+            output: &|run, attempt| following.status(run, attempt),
+            overtaken: None,
+        };
+        let status = match entry.status(stage) {
+            Ok(status) => status,
+            Err(failure) => {
+                error!(%failure, "no status can be made");
+                return None;
+            }
+        };
+        let shown = entry.ledger.shown();
+        if status == *shown {
+            return None;
+        }
+        let mut without_output = status.clone();
+        without_output.output.clone_from(&shown.output);
+        let due = self.shown_at + OUTPUT_PERIOD;
+        if without_output == *shown && Instant::now() < due {
+            return Some(due);
+        }
+        entry.show(stage, status).await;
+        self.shown_at = Instant::now();
+        None
+    }
+
+    /// Sweeps the host once the result is acknowledged. Only the supervisor that brought it
+    /// about does: a restarted operator must not call on every host that ever ran something.
+    async fn sweep(&mut self, object: &Arc<RemoteCommand>, wishes: &Wishes, stage: &Stage) {
+        let sweep = closing::sweep_of(stage, &wishes.plan.uid).filter(|_| self.ended_here);
+        let Some((action, connection)) = sweep else { return };
+        let following = &self.following;
+        let mut entry = ledger::Entry {
+            ledger: &mut self.ledger,
+            object,
+            plan: &wishes.plan,
+            output: &|run, attempt| following.status(run, attempt),
+            overtaken: None,
+        };
+        if let Ok(saved) = save(&mut entry, stage, stage, action).await {
+            closing::sweep(&self.ways, &wishes.plan, &saved, &connection).await;
+        }
+    }
+
+    async fn wait(&mut self, until: Instant) {
+        while self.following.is_behind() && Instant::now() < until {
+            self.following.catch_up().await;
+            if self.seat.object.has_changed().unwrap_or(true) || self.context.stop.is_cancelled() {
+                return;
+            }
+        }
+        let poke = Arc::clone(&self.seat.poke);
+        tokio::select! {
+            _ = self.seat.object.changed() => {}
+            () = poke.notified() => {}
+            () = self.context.stop.cancelled() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
+
+/// A wall-clock time on the monotonic clock. An hour at most: the wall clock may be set.
+fn instant(time: Timestamp) -> Instant {
+    let wait = Timestamp::now().duration_until(time);
+    let wait = Duration::try_from(wait).unwrap_or_default();
+    Instant::now() + wait.min(Duration::from_secs(3600))
+}

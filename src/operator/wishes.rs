@@ -1,0 +1,128 @@
+//! What an object and the hosts it refers to ask for, made anew at every turn.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use super::admission::HostKey;
+use super::following::Source;
+use crate::api::{self, Place, RemoteCommand, RemoteHost};
+use crate::core::connection::Connection;
+use crate::core::plan::{Asked, Execution, Hold, Idempotency, Limits, Plan, Program, Retry};
+
+/// Everything a turn is decided from, besides the stage.
+#[derive(Debug)]
+pub struct Wishes {
+    pub plan: Plan,
+    pub asked: Asked,
+    /// How the host is reached now; `None` while that cannot be said.
+    pub connection: Option<Connection>,
+    /// Where a place is needed.
+    pub host: HostKey,
+    /// How many places there are.
+    pub concurrency: usize,
+    pub source: Source,
+}
+
+/// What `object` asks for, with the hosts as they are in `hosts`.
+pub fn wishes(object: &RemoteCommand, hosts: &Store<RemoteHost>) -> Wishes {
+    let namespace = object.namespace().unwrap_or_default();
+    let resolve = |name: &str| find(hosts, &namespace, name);
+    let mut asked = api::asked(object);
+    let way = api::connection_of(object, &resolve);
+    let connection = way.map_err(|error| asked.hold = Some(error.hold())).ok();
+    if let Some(connection) = &connection {
+        asked.connection = serde_json::to_string(connection).unwrap_or_default();
+        asked.poke = poke(connection, &resolve);
+    }
+    let plan = api::plan(object).unwrap_or_else(|invalid| {
+        asked.hold = Some(invalid.hold());
+        nothing(object)
+    });
+    let (host, concurrency) = places(object, &namespace, &resolve);
+    let tail = usize::try_from(object.spec.output.tail_bytes).unwrap_or_default();
+    let source = Source {
+        namespace,
+        name: object.name_any(),
+        host: plan.host.clone(),
+        tail_bytes: tail,
+        log: object.spec.output.log,
+    };
+    Wishes { plan, asked, connection, host, concurrency, source }
+}
+
+impl Wishes {
+    /// The same with a reason not to launch.
+    pub fn hold(&mut self, hold: Hold) {
+        self.asked.hold = Some(hold);
+    }
+}
+
+/// A RemoteHost as the watch shows it.
+pub fn find(hosts: &Store<RemoteHost>, namespace: &str, name: &str) -> Option<RemoteHost> {
+    let host = hosts.get(&ObjectRef::new(name).within(namespace))?;
+    Some(RemoteHost::clone(&host))
+}
+
+/// Changes when a host on the way is changed, re-created, or becomes ready (which it also does
+/// when its Secret is mended).
+fn poke(connection: &Connection, resolve: api::Resolve<'_>) -> String {
+    let mut text = String::new();
+    for host in connection.hops.iter().filter_map(|hop| resolve(&hop.name)) {
+        let status = host.status.unwrap_or_default();
+        let ready = status.conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
+        let (uid, generation) = (host.metadata.uid, host.metadata.generation);
+        let ready = ready.map(|ready| (ready.status, ready.last_transition_time.0));
+        // Writing to a String does not fail.
+        let _ = write!(text, "{uid:?} {generation:?} {ready:?};");
+    }
+    text
+}
+
+/// Whose places the command takes, and how many there are.
+fn places(object: &RemoteCommand, namespace: &str, resolve: api::Resolve<'_>) -> (HostKey, usize) {
+    let (host, concurrency) = match api::place(&object.spec) {
+        Ok(Place::Named(name)) => {
+            (name.to_owned(), resolve(name).map_or(1, |host| host.spec.concurrency))
+        }
+        Ok(Place::Inline(host)) => {
+            (format!("{}@{}:{}", host.user, host.address, host.port), host.concurrency)
+        }
+        Err(_) => (String::new(), 1),
+    };
+    let key = HostKey { namespace: namespace.to_owned(), host };
+    (key, usize::try_from(concurrency).unwrap_or(1))
+}
+
+/// Stands for a spec that cannot be carried out: it runs nothing.
+fn nothing(object: &RemoteCommand) -> Plan {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    Plan {
+        uid: object.uid().unwrap_or_default(),
+        host: api::place(&object.spec).map(|place| place.name().to_owned()).unwrap_or_default(),
+        idempotency: Idempotency::NonIdempotent,
+        execution: Execution::Recorded,
+        verify: None,
+        limits: Limits {
+            queue: hour,
+            execution: hour,
+            idle: None,
+            termination: minute,
+            resolve: hour,
+            cleanup: minute,
+        },
+        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+        success_exit_codes: vec![0],
+        program: Program {
+            argv: Vec::new(),
+            script: None,
+            env: Vec::new(),
+            stdin: None,
+            working_directory: None,
+            run_as: None,
+            output_limit: 0,
+        },
+    }
+}

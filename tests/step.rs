@@ -1,0 +1,355 @@
+//! One turn of decide, save, act and observe, with a scripted host, a journal in memory and a
+//! clock that is told the time.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use remote_command::core::action::{Action, Entry, Seen};
+use remote_command::core::decide::Now;
+use remote_command::core::fault::{Fault, Transient};
+use remote_command::core::outcome::{Ending, Success};
+use remote_command::core::plan::{
+    Asked, Execution, Idempotency, Limits, Plan, Program, Retry, Value,
+};
+use remote_command::core::record::{
+    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Tree,
+    parse_exit,
+};
+use remote_command::core::stage::Stage;
+use remote_command::host::{Chunk, Host, Lookup, LookupError, Material, SecretValues, Stream};
+use remote_command::journal::{Journal, NotSaved, Saved};
+use remote_command::step::{Reach, Step, Turned};
+use zeroize::Zeroizing;
+
+/// Answers verbs as told, and remembers them.
+#[derive(Default)]
+struct Scripted {
+    silent: Mutex<bool>,
+    /// How many probes find the command still running.
+    probes: Mutex<u32>,
+    verbs: Mutex<Vec<&'static str>>,
+    connections: Mutex<Vec<String>>,
+    environment: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+struct Way {
+    host: Arc<Scripted>,
+    connection: String,
+}
+
+struct Ways(Arc<Scripted>);
+
+impl Reach for Ways {
+    fn host(&self, connection: &str) -> Arc<dyn Host> {
+        Arc::new(Way { host: Arc::clone(&self.0), connection: connection.to_owned() })
+    }
+}
+
+#[async_trait]
+impl Host for Way {
+    async fn act(&self, _: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
+        let host = &self.host;
+        host.verbs.lock().unwrap().push(action.get().verb());
+        host.connections.lock().unwrap().push(self.connection.clone());
+        let env = material.into_iter().flat_map(|material| material.env);
+        host.environment.lock().unwrap().extend(env.map(|(name, value)| (name, value.to_vec())));
+        if *host.silent.lock().unwrap() {
+            return Seen::Unreachable(Fault::new(Transient::ConnectionLost, "cut"));
+        }
+        match action.get().clone() {
+            Action::Prepare { entry } => Seen::Prepared { entry, identity: identity() },
+            Action::Launch { entry, .. } => seen(entry, false),
+            Action::Probe { entry } => {
+                let mut left = host.probes.lock().unwrap();
+                let ended = *left == 0;
+                *left = left.saturating_sub(1);
+                seen(entry, ended)
+            }
+            other => panic!("not in the script: {}", other.verb()),
+        }
+    }
+
+    async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
+        Ok(Chunk { stream, offset, bytes: Vec::new() })
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        machine: "machine".to_owned(),
+        boot: "boot".to_owned(),
+        store: "store".to_owned(),
+        uptime_ms: 1000,
+        can_tell: true,
+    }
+}
+
+fn seen(entry: Entry, ended: bool) -> Seen {
+    let process = |pid| ProcessId { pid, start: 1 };
+    let processes =
+        ProcessIds { boot: "boot".to_owned(), supervisor: process(10), command: process(11) };
+    let life = if ended { Life::Gone } else { Life::Alive };
+    let exit = parse_exit("T 0 - ran T 0 .", "T").filter(|_| ended);
+    let claimed = Claimed {
+        processes,
+        supervisor: life,
+        command: life,
+        exit,
+        stop: None,
+        claimed_uptime_ms: 1001,
+    };
+    let mut output = OutputSeen::default();
+    output.stdout.ended = ended;
+    output.stderr.ended = ended;
+    let record = HostRecord {
+        boot: "boot".to_owned(),
+        store: "store".to_owned(),
+        uptime_ms: 2000,
+        entry: EntrySeen::Claimed(claimed),
+        tree: Tree::Empty,
+        output,
+    };
+    Seen::Host { entry, record }
+}
+
+/// Keeps what is saved, and can refuse to.
+#[derive(Default)]
+struct Memory {
+    saved: Vec<Stage>,
+    refusals: VecDeque<NotSaved>,
+}
+
+#[async_trait]
+impl Journal for Memory {
+    async fn write(&mut self, before: &Stage, stage: &Stage) -> Result<(), NotSaved> {
+        if let Some(refusal) = self.refusals.pop_front() {
+            return Err(refusal);
+        }
+        assert_eq!(before, &self.saved.last().cloned().unwrap_or_default());
+        self.saved.push(stage.clone());
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Secrets {
+    values: BTreeMap<String, String>,
+    down: bool,
+}
+
+#[async_trait]
+impl Lookup for Secrets {
+    async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
+        if self.down {
+            return Err(LookupError::Unavailable("down".to_owned()));
+        }
+        let value = self.values.get(name).ok_or(LookupError::SecretNotFound(name.to_owned()))?;
+        Ok([("key".to_owned(), Zeroizing::new(value.clone().into_bytes()))].into())
+    }
+
+    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+        Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+    }
+}
+
+fn plan() -> Plan {
+    let minute = Duration::from_secs(60);
+    Plan {
+        uid: "uid".to_owned(),
+        host: "host".to_owned(),
+        idempotency: Idempotency::NonIdempotent,
+        execution: Execution::Recorded,
+        verify: None,
+        limits: Limits {
+            queue: minute,
+            execution: minute,
+            idle: None,
+            termination: minute,
+            resolve: minute,
+            cleanup: minute,
+        },
+        retry: Retry { limit: 3, initial: minute, max: minute, exit_codes: Vec::new() },
+        success_exit_codes: vec![0],
+        program: Program {
+            argv: vec!["true".to_owned()],
+            script: None,
+            env: vec![(
+                "TOKEN".to_owned(),
+                Value::SecretKey { name: "secret".to_owned(), key: "key".to_owned() },
+            )],
+            stdin: None,
+            working_directory: None,
+            run_as: None,
+            output_limit: 1024,
+        },
+    }
+}
+
+/// One object's life: the turns one after the other, the clock moved to each wake-up.
+struct Course {
+    plan: Plan,
+    asked: Asked,
+    host: Arc<Scripted>,
+    secrets: Secrets,
+    journal: Memory,
+    stage: Stage,
+    seen: Seen,
+    now: Timestamp,
+}
+
+impl Course {
+    fn new() -> Self {
+        Self {
+            plan: plan(),
+            asked: Asked { connection: "first".to_owned(), ..Asked::default() },
+            host: Arc::default(),
+            secrets: Secrets {
+                values: [("secret".to_owned(), "s3cret".to_owned())].into(),
+                down: false,
+            },
+            journal: Memory::default(),
+            stage: Stage::default(),
+            seen: Seen::Nothing,
+            now: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Turned, NotSaved> {
+        let ways = Ways(Arc::clone(&self.host));
+        let step =
+            Step { plan: &self.plan, asked: &self.asked, reach: &ways, lookup: &self.secrets };
+        let now = Now { at: self.now, seed: 7 };
+        let turned = step.turn(&mut self.journal, &mut self.stage, &self.seen, &now).await;
+        self.seen = match &turned {
+            Ok(Turned::Acted { seen, .. }) => Seen::clone(seen),
+            Ok(Turned::Resting { .. } | Turned::Deferred { .. }) | Err(_) => Seen::Nothing,
+        };
+        turned
+    }
+
+    /// Turns until nothing is left to do before `wake`, which it gives.
+    async fn rest(&mut self) -> Option<Timestamp> {
+        for _ in 0..50 {
+            if let Turned::Resting { wake } = self.turn().await.unwrap() {
+                return wake;
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.verbs());
+    }
+
+    async fn end(&mut self) {
+        for _ in 0..50 {
+            match self.rest().await {
+                Some(wake) => self.now = self.now.max(wake),
+                None => return,
+            }
+        }
+        panic!("it does not end: {:?}", self.verbs());
+    }
+
+    fn verbs(&self) -> Vec<&'static str> {
+        self.host.verbs.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_prepared_launched_once_and_followed_to_its_end() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = 2;
+    life.end().await;
+    let verbs = life.verbs();
+    assert_eq!(verbs.first(), Some(&"Prepare"));
+    assert_eq!(verbs.iter().filter(|verb| **verb == "Launch").count(), 1);
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
+    assert!(life.journal.saved.len() <= 3, "{} writes", life.journal.saved.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_is_sent_only_after_its_stage_was_saved() {
+    let mut life = Course::new();
+    life.journal.refusals = [NotSaved::Overtaken].into();
+    while life.turn().await.is_ok() {}
+    assert_eq!(life.verbs(), ["Prepare"]);
+    assert_eq!(life.stage, Stage::default(), "the stage is the one that is stored");
+    life.end().await;
+    assert_eq!(life.verbs().iter().filter(|verb| **verb == "Launch").count(), 1);
+    let launched = life.journal.saved.first().unwrap();
+    assert!(launched.current.is_some(), "the intent is the first thing that is saved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_fetched_for_the_launch_and_for_nothing_else() {
+    let mut life = Course::new();
+    life.end().await;
+    let environment = life.host.environment.lock().unwrap().clone();
+    assert_eq!(environment, [("TOKEN".to_owned(), b"s3cret".to_vec())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_secret_holds_the_launch_before_the_host_is_asked_and_heals() {
+    let mut life = Course::new();
+    let value = life.secrets.values.remove("secret").unwrap();
+    assert!(life.rest().await.is_some(), "there is a limit to waiting");
+    assert_eq!(life.verbs(), Vec::<&str>::new());
+    assert_eq!(life.stage.starts, 0);
+    life.secrets.values.insert("secret".to_owned(), value);
+    life.end().await;
+    assert!(life.stage.outcome.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_secrets_that_is_down_decides_nothing() {
+    let mut life = Course::new();
+    life.secrets.down = true;
+    assert!(matches!(life.turn().await, Ok(Turned::Deferred { .. })));
+    assert_eq!((life.journal.saved.len(), life.verbs().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_finds_the_same_writes_nothing() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = u32::MAX;
+    for _ in 0..20 {
+        let wake = life.rest().await.unwrap();
+        life.now = life.now.max(wake);
+    }
+    let probes = life.verbs().iter().filter(|verb| **verb == "Probe").count();
+    assert!(probes >= 10, "{probes} probes");
+    assert!(life.journal.saved.len() <= 2, "{} writes", life.journal.saved.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_followed_over_the_connection_it_was_launched_with() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = u32::MAX;
+    life.rest().await;
+    life.asked.connection = "second".to_owned();
+    for _ in 0..3 {
+        let wake = life.rest().await.unwrap();
+        life.now = life.now.max(wake);
+    }
+    let connections = life.host.connections.lock().unwrap().clone();
+    assert!(connections.iter().all(|connection| connection == "first"), "{connections:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_leaves_a_running_command_undecided() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = u32::MAX;
+    life.rest().await;
+    *life.host.silent.lock().unwrap() = true;
+    let wake = life.rest().await.unwrap();
+    life.now = life.now.max(wake);
+    life.rest().await;
+    assert!(life.stage.outcome.is_none());
+    *life.host.silent.lock().unwrap() = false;
+    *life.host.probes.lock().unwrap() = 0;
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
+}
