@@ -34,8 +34,9 @@ const UNUSABLE_REST: Duration = Duration::from_secs(300);
 pub(crate) struct DirectHost {
     pool: Arc<Pool>,
     attempts: Mutex<HashMap<Entry, Arc<Attempt>>>,
-    /// Why nothing is launched here for a while: every exec would run something of theirs.
-    unusable: Mutex<Option<(Fault, Instant)>>,
+    /// Why nothing is launched here for a while, by the user who was to run it: every exec
+    /// would run something of theirs, or be turned away.
+    unusable: Mutex<HashMap<Option<String>, (Fault, Instant)>>,
 }
 
 impl DirectHost {
@@ -50,14 +51,14 @@ impl DirectHost {
 
     /// Forgets that the account was found unusable.
     pub(crate) fn poke(&self) {
-        *self.unusable() = None;
+        self.unusable().clear();
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<Entry, Arc<Attempt>>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unusable(&self) -> MutexGuard<'_, Option<(Fault, Instant)>> {
+    fn unusable(&self) -> MutexGuard<'_, HashMap<Option<String>, (Fault, Instant)>> {
         self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +71,7 @@ impl DirectHost {
         material: Option<Material>,
     ) -> Seen {
         match action {
-            Action::Prepare { entry } => self.prepare(entry).await,
+            Action::Prepare { entry } => self.prepare(plan, entry).await,
             Action::Launch { entry, .. } => {
                 self.launch(plan, direct, entry, material.unwrap_or_default()).await
             }
@@ -114,8 +115,8 @@ impl DirectHost {
         Seen::Direct { entry: entry.clone(), seen }
     }
 
-    async fn prepare(&self, entry: &Entry) -> Seen {
-        let unusable = self.unusable().clone();
+    async fn prepare(&self, plan: &Plan, entry: &Entry) -> Seen {
+        let unusable = self.unusable().get(&plan.program.run_as).cloned();
         if let Some((fault, until)) = unusable
             && Instant::now() < until
         {
@@ -160,23 +161,32 @@ impl DirectHost {
             attempts.entry(entry.clone()).or_insert(Arc::new(attempt)).clone()
         };
         // In a task of its own: a launch that is begun is never left without its end.
+        let shell = request.nonce.is_some();
         let begun = tokio::spawn(self.clone().begin(attempt.clone(), request));
-        if begun.await.is_err() {
+        let opened = begun.await.unwrap_or_else(|_| {
             attempt.settle(DirectSeen::Lost);
+            false
+        });
+        if let (true, DirectSeen::NeverStarted { message }) = (opened && shell, attempt.seen()) {
+            self.rest(&plan.program.run_as, message);
         }
         self.seen(entry)
     }
 
-    /// Opens the channel and waits a while for the command to begin.
-    async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) {
+    /// Opens the channel and waits a while for the command to begin. False when there is none.
+    async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) -> bool {
         let taker = attempt.clone();
         let sink = Box::new(move |event| taker.take(event));
         let input = match self.pool.open_into(&request.line, sink).await {
             Ok(input) => input,
-            Err(unopened) if unopened.sent => return attempt.settle(DirectSeen::Lost),
+            Err(unopened) if unopened.sent => {
+                attempt.settle(DirectSeen::Lost);
+                return false;
+            }
             Err(unopened) => {
                 let message = unopened.fault.message;
-                return attempt.settle(DirectSeen::NeverStarted { message });
+                attempt.settle(DirectSeen::NeverStarted { message });
+                return false;
             }
         };
         // The queue is empty and longer than this: neither send waits.
@@ -186,11 +196,14 @@ impl DirectHost {
         let _ = input.send(Input::Eof).await;
         attempt.connect(input);
         attempt.settled(BEGIN_LIMIT).await;
-        if request.nonce.is_some()
-            && let DirectSeen::NeverStarted { message } = attempt.seen()
-        {
-            let fault = Fault::new(Standing::ForcedCommand, message);
-            *self.unusable() = Some((fault, Instant::now() + UNUSABLE_REST));
-        }
+        true
+    }
+
+    /// Leaves the account alone for a while: its shell ended without running our line.
+    fn rest(&self, run_as: &Option<String>, message: String) {
+        let cause =
+            if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand };
+        let until = Instant::now() + UNUSABLE_REST;
+        self.unusable().insert(run_as.clone(), (Fault::new(cause, message), until));
     }
 }

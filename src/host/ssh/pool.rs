@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::dial::{Etiquette, dial};
 use super::exec::{self, Started, Unopened};
@@ -43,6 +44,8 @@ pub(crate) struct Pool {
     etiquette: Arc<Etiquette>,
     state: Mutex<State>,
     changed: Notify,
+    /// Ends a dial that is under way at shutdown.
+    closing: CancellationToken,
 }
 
 struct State {
@@ -100,7 +103,8 @@ impl Pool {
             made: 0,
         };
         let state = Mutex::new(state);
-        Arc::new(Self { connection, lookup, etiquette, state, changed: Notify::new() })
+        let (changed, closing) = (Notify::new(), CancellationToken::new());
+        Arc::new(Self { connection, lookup, etiquette, state, changed, closing })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -187,6 +191,7 @@ impl Pool {
             state.shut = true;
             state.live.drain(..).map(|live| live.session).collect()
         };
+        self.closing.cancel();
         self.changed.notify_waiters();
         futures::future::join_all(sessions.iter().map(|session| session.close())).await;
     }
@@ -213,7 +218,7 @@ impl Pool {
     fn turn(self: &Arc<Self>) -> Turn {
         let mut state = self.lock();
         if state.shut {
-            return Turn::Refuse(Fault::new(Transient::ConnectionLost, "shutting down"));
+            return Turn::Refuse(closing());
         }
         self.sweep(&mut state);
         let limit = state.limit;
@@ -257,7 +262,10 @@ impl Pool {
 
     async fn dial(self: Arc<Self>, epoch: u64) {
         let dialing = Dialing(self.clone());
-        let dialled = dial(&self.connection, self.lookup.as_ref(), &self.etiquette).await;
+        let dialled = tokio::select! {
+            dialled = dial(&self.connection, self.lookup.as_ref(), &self.etiquette) => dialled,
+            () = self.closing.cancelled() => Err(closing()),
+        };
         let unwanted = self.settle(dialled, epoch);
         drop(dialing);
         if let Some(session) = unwanted {
@@ -322,6 +330,10 @@ impl State {
     fn live(&mut self, id: u64) -> Option<&mut Live> {
         self.live.iter_mut().find(|live| live.id == id)
     }
+}
+
+fn closing() -> Fault {
+    Fault::new(Transient::ConnectionLost, "shutting down")
 }
 
 /// Whether another connection may do better.

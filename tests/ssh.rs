@@ -1,0 +1,341 @@
+//! SSH against servers that misbehave on purpose: each stage fails with its own reason,
+//! within its own bound, and leaves nothing behind.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "sessions/odd.rs"]
+mod odd;
+mod sessions;
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use odd::{Odd, Plain, Server};
+use remote_command::core::fault::{Cause, Ours, Standing, Transient};
+use remote_command::host::hosts::Hosts;
+use remote_command::host::{Event, Transport};
+use sessions::{End, LIMIT, Secrets, Way, finish, run};
+use support::link::Link;
+use support::until;
+
+fn to(server: &Server) -> Way {
+    Way::to_port(server.port, "somebody").trusting(&server.known_hosts)
+}
+
+fn transport(hosts: &Hosts, server: &Server, way: &Way) -> Arc<dyn Transport> {
+    hosts.transport("default", &way.connection(), Secrets::with_key(&server.client_key))
+}
+
+fn lost(end: &End) -> Cause {
+    end.lost.clone().unwrap_or_else(|| panic!("not lost: {end:?}")).cause
+}
+
+/// Fails with this cause, not before `least` and soon after it.
+async fn fails(transport: &dyn Transport, cause: impl Into<Cause>, least: Duration) -> String {
+    let began = Instant::now();
+    let end = run(transport, "true").await;
+    let took = began.elapsed();
+    assert_eq!(lost(&end), cause.into(), "{end:?}");
+    assert!(took >= least && took < least + Duration::from_secs(3), "{took:?}");
+    end.lost.unwrap().message
+}
+
+const SOON: Duration = Duration::ZERO;
+
+fn plain(hosts: &Hosts, port: u16) -> Arc<dyn Transport> {
+    let way = Way::to_port(port, "somebody").trusting("x").limits(800, 900, 700);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    hosts.transport("default", &way.connection(), Secrets::with_key(&key))
+}
+
+#[tokio::test]
+async fn what_fails_before_the_handshake_has_its_own_reasons() {
+    let hosts = Hosts::new();
+    fails(plain(&hosts, 1).as_ref(), Transient::ConnectionRefused, SOON).await;
+
+    let mut way = Way::to_port(22, "somebody").trusting("x");
+    way.hop().address = "no-such-host.invalid".to_owned();
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let nowhere = hosts.transport("default", &way.connection(), Secrets::with_key(&key));
+    let end = run(nowhere.as_ref(), "true").await;
+    assert_eq!(lost(&end), Transient::NameResolutionFailed.into());
+
+    let hung_up = Plain::start("", true).await;
+    fails(plain(&hosts, hung_up.port).as_ref(), Transient::HostUnreachable, SOON).await;
+
+    for text in ["Exceeded MaxStartups\r\n", "Not allowed at this time\r\n"] {
+        let busy = Plain::start(text, true).await;
+        let said = fails(plain(&hosts, busy.port).as_ref(), Transient::Throttled, SOON).await;
+        assert!(said.contains(text.trim()), "{said}");
+    }
+
+    let web = Plain::start("HTTP/1.1 400 Bad Request\r\n\r\n", true).await;
+    let said = fails(plain(&hosts, web.port).as_ref(), Ours::ProtocolError, SOON).await;
+    assert!(said.contains("HTTP/1.1 400"), "{said}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_accepted_times_out() {
+    // A listener whose queue is full: the kernel drops further requests to connect.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    for _ in 0..4 {
+        let one = tokio::net::TcpStream::connect(address);
+        queued.push(tokio::time::timeout(Duration::from_millis(200), one).await);
+    }
+    let hosts = Hosts::new();
+    let transport = plain(&hosts, address.port());
+    fails(transport.as_ref(), Transient::ConnectTimeout, Duration::from_millis(800)).await;
+}
+
+#[tokio::test]
+async fn a_silent_or_stalling_handshake_times_out_and_leaves_no_socket() {
+    for (words, missing) in [("", "banner"), ("SSH-2.0-odd\r\n", "key exchange")] {
+        let server = Plain::start(words, false).await;
+        let hosts = Hosts::new();
+        let transport = plain(&hosts, server.port);
+        let limit = Duration::from_millis(900);
+        let said = fails(transport.as_ref(), Transient::HandshakeTimeout, limit).await;
+        assert!(said.contains(missing), "{said}");
+        until(LIMIT, "closed", async || server.counts.ended() == 1).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn shutting_down_during_the_key_exchange_leaves_no_socket() {
+    let server = Plain::start("SSH-2.0-odd\r\n", false).await;
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 4000, 1000);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let hosts = Hosts::new();
+    let transport = hosts.transport("default", &way.connection(), Secrets::with_key(&key));
+    let waiting = tokio::spawn(async move { run(transport.as_ref(), "true").await });
+    until(LIMIT, "dialled", async || server.counts.connections() == 1).await.unwrap();
+    let began = Instant::now();
+    hosts.shutdown().await;
+    assert_eq!(lost(&waiting.await.unwrap()), Transient::ConnectionLost.into());
+    until(LIMIT, "closed", async || server.counts.ended() == 1).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn authentication_that_never_ends_times_out() {
+    let server = Server::start(Odd::AuthSilent).await;
+    let hosts = Hosts::new();
+    let way = to(&server).limits(1000, 5000, 900);
+    let limit = Duration::from_millis(900);
+    let transport = transport(&hosts, &server, &way);
+    fails(transport.as_ref(), Transient::AuthenticationTimeout, limit).await;
+}
+
+#[tokio::test]
+async fn passwords_are_given_in_both_ways_and_refused_ones_are_told() {
+    for odd in [Odd::Password("right"), Odd::Interactive("right")] {
+        let server = Server::start(odd.clone()).await;
+        for (password, cause) in
+            [("right\n", None), ("wrong", Some(Standing::AuthenticationRejected.into()))]
+        {
+            let hosts = Hosts::new();
+            let secrets = Secrets::of(&[("password", password)]);
+            let transport = hosts.transport("default", &to(&server).connection(), secrets);
+            let end = run(transport.as_ref(), "true").await;
+            assert_eq!(end.lost.map(|fault| fault.cause), cause, "{odd:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_never_opened_is_given_up() {
+    let server = Server::start(Odd::OpenSilent).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let limit = Duration::from_secs(10);
+    fails(transport.as_ref(), Transient::ReplyTimeout, limit).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_is_opened_too_late_is_closed() {
+    let server = Server::start(Odd::OpenLate(Duration::from_secs(11))).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let limit = Duration::from_secs(10);
+    fails(transport.as_ref(), Transient::ReplyTimeout, limit).await;
+    until(LIMIT, "closed", async || server.counts.closes() == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_leaves_no_channel() {
+    let server = Server::start(Odd::OpenLate(Duration::from_secs(1))).await;
+    let hosts = Hosts::new();
+    let way = to(&server);
+    let transport = transport(&hosts, &server, &way);
+    let brief = Duration::from_millis(500);
+    assert!(tokio::time::timeout(brief, transport.open("true")).await.is_err());
+    until(LIMIT, "closed", async || server.counts.closes() == 1).await.unwrap();
+    let unused = async || hosts.active_sessions("default", &way.connection()) == 0;
+    until(LIMIT, "given back", unused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_opens_no_channel_at_all_is_left_alone_for_a_while() {
+    let server = Server::start(Odd::OpenRefused).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    for _ in 0..50 {
+        assert_eq!(lost(&run(transport.as_ref(), "true").await), Transient::ChannelRefused.into());
+    }
+    assert!(server.counts.connections() <= 3, "{}", server.counts.connections());
+}
+
+#[tokio::test]
+async fn an_exec_that_is_refused_or_never_acknowledged_is_told() {
+    let server = Server::start(Odd::ExecRefused).await;
+    let hosts = Hosts::new();
+    let refusing = transport(&hosts, &server, &to(&server));
+    fails(refusing.as_ref(), Standing::HostUnusable, SOON).await;
+
+    let server = Server::start(Odd::ExecSilent).await;
+    let silent = transport(&hosts, &server, &to(&server));
+    fails(silent.as_ref(), Transient::ReplyTimeout, Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn the_end_is_told_in_any_order_and_only_with_a_status() {
+    for odd in [Odd::EofFirst, Odd::StatusFirst, Odd::Nothing] {
+        let server = Server::start(odd).await;
+        let hosts = Hosts::new();
+        let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
+        assert_eq!((end.status, end.closed), (Some(3), true), "{end:?}");
+    }
+
+    let server = Server::start(Odd::NoStatus).await;
+    let hosts = Hosts::new();
+    let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
+    assert_eq!((end.status, end.closed), (None, false));
+    assert_eq!(lost(&end), Transient::ConnectionLost.into());
+
+    let server = Server::start(Odd::NoClose).await;
+    let began = Instant::now();
+    let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
+    assert_eq!((end.status, end.closed), (Some(3), true));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    until(LIMIT, "closed by us", async || server.counts.closes() == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_that_stalls_under_a_running_command_is_noticed() {
+    let server = Server::start(Odd::Deaf).await;
+    let link = Link::start(server.port).await.unwrap();
+    let hosts = Hosts::new();
+    let way = Way::to_port(link.port(), "somebody").pinning(&server.fingerprint);
+    let way = way.keep_alive(300, 3);
+    let transport = transport(&hosts, &server, &way);
+    let channel = transport.open("true").await.unwrap();
+    link.stall();
+    let began = Instant::now();
+    let end = finish(channel).await;
+    assert_eq!(lost(&end), Transient::ConnectionLost.into());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_flood_that_nobody_reads_stops_neither_others_nor_their_kill() {
+    let server = Server::start(Odd::Flood).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let unread = transport.open("flood").await.unwrap();
+    let mut read = transport.open("flood").await.unwrap();
+    let mut got = 0;
+    while got < 32 << 20 {
+        let event = tokio::time::timeout(LIMIT, read.events.recv()).await.unwrap();
+        let Some(Event::Stdout(bytes)) = event else { panic!("{event:?} after {got}") };
+        got += bytes.len();
+    }
+    drop(read);
+    until(LIMIT, "the dropped one is closed", async || server.counts.closes() >= 1).await.unwrap();
+    let end = finish(unread).await;
+    assert_eq!(lost(&end), Ours::LibraryLimit.into());
+    assert_eq!(server.counts.connections(), 1);
+}
+
+#[tokio::test]
+async fn many_who_wait_share_one_dial() {
+    let server = Server::start(Odd::Nothing).await;
+    let hosts = Hosts::new();
+    let way = to(&server).sessions(100);
+    let secrets = Secrets::with_key(&server.client_key);
+    let transport = hosts.transport("default", &way.connection(), secrets.clone());
+    let all = (0..100).map(|_| {
+        let transport = transport.clone();
+        async move { run(transport.as_ref(), "true").await.status }
+    });
+    for status in futures::future::join_all(all).await {
+        assert_eq!(status, Some(3));
+    }
+    assert_eq!((server.counts.connections(), secrets.reads()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_dead_host_is_not_hammered_and_all_are_told_at_once() {
+    let server = Plain::start("", true).await;
+    let hosts = Hosts::new();
+    let transport = plain(&hosts, server.port);
+    let began = Instant::now();
+    let all = (0..1000).map(|_| {
+        let transport = transport.clone();
+        async move { lost(&run(transport.as_ref(), "true").await) }
+    });
+    for cause in futures::future::join_all(all).await {
+        assert_eq!(cause, Transient::HostUnreachable.into());
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(server.counts.connections() <= 4, "{}", server.counts.connections());
+}
+
+#[tokio::test]
+async fn a_standing_fault_is_looked_at_again_when_poked() {
+    let server = Server::start(Odd::Nothing).await;
+    let hosts = Hosts::new();
+    let way = to(&server).trusting("");
+    let transport = transport(&hosts, &server, &way);
+    for _ in 0..10 {
+        assert_eq!(lost(&run(transport.as_ref(), "true").await), Standing::HostKeyUnknown.into());
+    }
+    assert_eq!(server.counts.connections(), 1);
+    hosts.poke("elsewhere", "local");
+    hosts.poke("default", "another");
+    run(transport.as_ref(), "true").await;
+    assert_eq!(server.counts.connections(), 1);
+    hosts.poke("default", "local");
+    run(transport.as_ref(), "true").await;
+    assert_eq!(server.counts.connections(), 2);
+}
+
+#[tokio::test]
+async fn after_a_poke_new_commands_take_a_new_connection_and_old_ones_go_on() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let mut old = transport.open("old").await.unwrap();
+    hosts.poke("default", "key");
+    let _new = transport.open("new").await.unwrap();
+    assert_eq!(server.counts.connections(), 2);
+    assert!(old.events.try_recv().is_err());
+    drop(old);
+    until(LIMIT, "the old connection ends", async || server.counts.ended() == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_every_connection_and_dials_no_more() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let channel = transport.open("true").await.unwrap();
+    hosts.shutdown().await;
+    assert_eq!(lost(&finish(channel).await), Transient::ConnectionLost.into());
+    until(LIMIT, "ended", async || server.counts.ended() == 1).await.unwrap();
+    assert!(run(transport.as_ref(), "true").await.lost.is_some());
+    assert_eq!(server.counts.connections(), 1);
+}

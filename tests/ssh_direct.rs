@@ -1,0 +1,356 @@
+//! `execution: Direct` against real OpenSSH servers.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod sessions;
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
+use remote_command::core::fault::{Standing, Transient};
+use remote_command::core::plan::{
+    Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
+};
+use remote_command::core::record::DirectSeen;
+use remote_command::host::hosts::Hosts;
+use remote_command::host::{Host, Material, Stream};
+use remote_command::journal::Saved;
+use sessions::{LIMIT, Secrets, Way};
+use support::login::Login;
+use support::sshd::{Kind as Key, Options, Sshd};
+use support::{programs, until};
+use zeroize::Zeroizing;
+
+fn plan(argv: &[&str]) -> Plan {
+    let minute = Duration::from_secs(60);
+    Plan {
+        uid: "uid".to_owned(),
+        host: "local".to_owned(),
+        idempotency: Idempotency::NonIdempotent,
+        execution: Execution::Direct(Direct {
+            no_shell: false,
+            forced_command: false,
+            may_overlap: false,
+        }),
+        verify: None,
+        limits: Limits {
+            queue: minute,
+            execution: minute,
+            idle: None,
+            termination: minute,
+            resolve: minute,
+            cleanup: minute,
+        },
+        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+        success_exit_codes: vec![0],
+        program: Program {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            script: None,
+            env: Vec::new(),
+            stdin: None,
+            working_directory: None,
+            run_as: None,
+            output_limit: 1 << 30,
+        },
+    }
+}
+
+fn entry(attempt: i32, kind: Kind) -> Entry {
+    let token = format!("{attempt:032x}");
+    let (uid, machine) = ("uid".to_owned(), String::new());
+    Entry { uid, run: 1, attempt, kind, token, machine }
+}
+
+/// One machine, and attempts on it.
+struct Machine {
+    host: Arc<dyn Host>,
+}
+
+impl Machine {
+    fn of(hosts: &Hosts, sshd: &Sshd) -> Self {
+        let secrets = Secrets::with_key(&sshd.private_key(Key::Ed25519).unwrap());
+        Self { host: hosts.host("default", &Way::to(sshd).connection(), secrets) }
+    }
+
+    async fn act(&self, plan: &Plan, action: Action) -> Seen {
+        self.host.act(plan, &Saved::for_test(action), None).await
+    }
+
+    async fn launch_with(&self, plan: &Plan, entry: &Entry, material: Material) -> DirectSeen {
+        let expect = Expect { boot: String::new(), store: String::new(), latest_uptime_ms: 0 };
+        let launch = Action::Launch { entry: entry.clone(), expect };
+        direct(self.host.act(plan, &Saved::for_test(launch), Some(material)).await)
+    }
+
+    async fn launch(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        self.launch_with(plan, entry, Material::default()).await
+    }
+
+    async fn probe(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        direct(self.act(plan, Action::Probe { entry: entry.clone() }).await)
+    }
+
+    async fn end(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        let running = async || self.probe(plan, entry).await != DirectSeen::Running;
+        until(LIMIT, "the command ends", running).await.unwrap();
+        self.probe(plan, entry).await
+    }
+
+    async fn output(&self, entry: &Entry, stream: Stream) -> String {
+        let mut all = Vec::new();
+        loop {
+            let chunk = self.host.read(entry, stream, all.len() as u64, 5000).await.unwrap();
+            if chunk.bytes.is_empty() {
+                return String::from_utf8(all).unwrap();
+            }
+            all.extend(chunk.bytes);
+        }
+    }
+
+    /// Launches, waits for the end, and gives exit code and both streams.
+    async fn run(&self, plan: &Plan, attempt: i32, material: Material) -> (i32, String, String) {
+        let entry = entry(attempt, Kind::Command);
+        self.launch_with(plan, &entry, material).await;
+        let DirectSeen::Exited(exit) = self.end(plan, &entry).await else {
+            panic!("{:?}", self.probe(plan, &entry).await)
+        };
+        let out = self.output(&entry, Stream::Stdout).await;
+        (exit.code(), out, self.output(&entry, Stream::Stderr).await)
+    }
+}
+
+fn direct(seen: Seen) -> DirectSeen {
+    match seen {
+        Seen::Direct { seen, .. } => seen,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn value(text: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(text.as_bytes().to_vec())
+}
+
+const NASTY: &str = " $HOME `id` $(id) \\n 'x' \"y\" ; & | * ? ~ ! \t é\n\n--x\n";
+
+#[tokio::test]
+async fn nothing_is_parsed_by_any_login_shell() {
+    let shells = [("sh", "dash"), ("bash", "bash"), ("fish", "fish"), ("tcsh", "tcsh")];
+    for (shell, package) in shells {
+        let login = Login::Shell(programs::debian(shell, package).unwrap());
+        let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+        let hosts = Hosts::new();
+        let machine = Machine::of(&hosts, &sshd);
+        let print = r#"printf "[%s]" "$@" "$V"; printf "%s" "$W" >&2; cat; pwd; exit 6"#;
+        let mut plan = plan(&["/bin/sh", "-c", print, "sh", NASTY, "", "-n"]);
+        plan.program.working_directory = Some("/usr".to_owned());
+        let env = vec![("V".to_owned(), value(NASTY)), ("W".to_owned(), value("=a b"))];
+        let material = Material { env, stdin: Some(value("from stdin\n")) };
+        let (code, out, err) = machine.run(&plan, 1, material).await;
+        let wanted = format!("[{NASTY}][][-n][{NASTY}]from stdin\n/usr\n");
+        assert_eq!((code, out, err), (6, wanted, "=a b".to_owned()), "{shell}");
+        hosts.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_is_run_by_its_interpreter_and_reads_the_commands_stdin() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mut plan = plan(&["/bin/bash", "-u"]);
+    let lines = "read -r first\n\necho \"got $first\"\n# 'quotes\" do not matter\nexit 11";
+    plan.program.script = Some(lines.to_owned());
+    let material = Material { env: Vec::new(), stdin: Some(value("one\ntwo\n")) };
+    let (code, out, err) = machine.run(&plan, 1, material).await;
+    assert_eq!((code, out.as_str(), err.as_str()), (11, "got one\n", ""));
+}
+
+#[tokio::test]
+async fn a_launch_is_sent_once_and_its_end_is_kept_until_the_sweep() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mark = sshd.directory().join("mark");
+    let script = format!("echo x >> {}; exit 3", mark.display());
+    let plan = plan(&["/bin/sh", "-c", &script]);
+    let entry = entry(1, Kind::Command);
+    let prepared = machine.act(&plan, Action::Prepare { entry: entry.clone() }).await;
+    assert!(matches!(prepared, Seen::Prepared { .. }), "{prepared:?}");
+    for _ in 0..3 {
+        machine.launch(&plan, &entry).await;
+    }
+    assert!(
+        matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(exit) if exit.code() == 3)
+    );
+    assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n");
+    let swept = machine.act(&plan, Action::Sweep { uid: "uid".to_owned(), machine: String::new() });
+    assert!(matches!(swept.await, Seen::Swept { .. }));
+    assert_eq!(machine.probe(&plan, &entry).await, DirectSeen::Lost);
+}
+
+#[tokio::test]
+async fn another_process_knows_nothing_of_it_and_says_so() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let (before, after) = (Hosts::new(), Hosts::new());
+    let plan = plan(&["sleep", "1000"]);
+    let entry = entry(1, Kind::Command);
+    let machine = Machine::of(&before, &sshd);
+    assert_eq!(machine.launch(&plan, &entry).await, DirectSeen::Running);
+    assert_eq!(machine.probe(&plan, &entry).await, DirectSeen::Running);
+    assert_eq!(Machine::of(&after, &sshd).probe(&plan, &entry).await, DirectSeen::Lost);
+    sshd.kill_sessions();
+    assert_eq!(machine.end(&plan, &entry).await, DirectSeen::Lost);
+}
+
+#[tokio::test]
+async fn signals_end_it_and_the_signal_is_told() {
+    let login = Login::Shell("/bin/sh".into());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let plan = plan(&["sh", "-c", "trap \"\" TERM; echo up; sleep 1000; sleep 1000"]);
+    let entry = entry(1, Kind::Command);
+    machine.launch(&plan, &entry).await;
+    until(LIMIT, "up", async || machine.output(&entry, Stream::Stdout).await == "up\n")
+        .await
+        .unwrap();
+    let reason = StopReason::Cancelled;
+    let terminate = Action::Terminate { entry: entry.clone(), reason, processes: None };
+    assert_eq!(direct(machine.act(&plan, terminate).await), DirectSeen::Running);
+    let kill = Action::Kill { entry: entry.clone(), reason, processes: None };
+    let DirectSeen::Exited(exit) = direct(machine.act(&plan, kill).await) else { panic!() };
+    assert_eq!(exit.signal(), Some("KILL"));
+}
+
+#[tokio::test]
+async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
+    let sshd = Sshd::start(Options {
+        lines: vec!["ForceCommand echo x >> $HOME/runs; echo Welcome".to_owned()],
+        ..Options::default()
+    })
+    .unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mut plan = plan(&["reboot"]);
+    let first = entry(1, Kind::Command);
+    let seen = machine.launch(&plan, &first).await;
+    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
+    assert!(message.contains("Welcome"), "{message}");
+    let again = machine.act(&plan, Action::Prepare { entry: entry(2, Kind::Command) }).await;
+    let Seen::Unreachable(fault) = again else { panic!("{again:?}") };
+    assert_eq!(fault.cause, Standing::ForcedCommand.into());
+    let runs = || std::fs::read_to_string(sshd.home().join("runs")).unwrap();
+    assert_eq!(runs(), "x\n");
+
+    // Told that it is a forced command: one exec per attempt, none for checks.
+    let direct = Direct { no_shell: false, forced_command: true, may_overlap: false };
+    plan.execution = Execution::Direct(direct);
+    hosts.poke("default", "local");
+    machine.act(&plan, Action::Prepare { entry: entry(3, Kind::Command) }).await;
+    let (code, out, _) = machine.run(&plan, 3, Material::default()).await;
+    assert_eq!((code, out.as_str(), runs().as_str()), (0, "Welcome\n", "x\nx\n"));
+}
+
+#[tokio::test]
+async fn run_as_becomes_that_user_or_starts_nothing() {
+    programs::debian("sudo", "sudo").unwrap();
+    let print = r#"id -un; printf "%s" "$V"; cat"#;
+    let mut plan = plan(&["/bin/sh", "-c", print]);
+    plan.program.run_as = Some("nobody".to_owned());
+    let env = || vec![("V".to_owned(), value(NASTY))];
+    let material = || Material { env: env(), stdin: Some(value("in")) };
+
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let (code, out, _) = machine.run(&plan, 1, material()).await;
+    assert_eq!((code, out), (0, format!("nobody\n{NASTY}in")));
+
+    let login = Login::Shell("/bin/sh".into());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let machine = Machine::of(&hosts, &sshd);
+    let seen = machine.launch_with(&plan, &entry(1, Kind::Command), material()).await;
+    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
+    assert!(message.contains("sudo"), "{message}");
+    let again = machine.act(&plan, Action::Prepare { entry: entry(2, Kind::Command) }).await;
+    let Seen::Unreachable(fault) = again else { panic!("{again:?}") };
+    assert_eq!(fault.cause, Standing::RunAsRestricted.into());
+    plan.program.run_as = None;
+    assert_eq!(machine.run(&plan, 3, material()).await.0, 0);
+}
+
+#[tokio::test]
+async fn words_for_a_device_are_sent_as_they_are_or_not_at_all() {
+    let sshd = Sshd::start(Options {
+        lines: vec!["ForceCommand echo got $SSH_ORIGINAL_COMMAND".to_owned()],
+        ..Options::default()
+    })
+    .unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let device = Direct { no_shell: true, forced_command: false, may_overlap: false };
+    let mut show = plan(&["show", "interface", "eth0/1"]);
+    show.execution = Execution::Direct(device.clone());
+    let (_, out, _) = machine.run(&show, 1, Material::default()).await;
+    assert_eq!(out, "got show interface eth0/1\n");
+    for word in ["a b", "a;b", "$x", ""] {
+        let mut bad = plan(&["show", word]);
+        bad.execution = Execution::Direct(device.clone());
+        let seen = machine.launch(&bad, &entry(2, Kind::Command)).await;
+        assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{word:?}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn verify_runs_its_own_command() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mut plan = plan(&["false"]);
+    let command = ["sh", "-c", "exit 100"].map(str::to_owned).to_vec();
+    plan.verify = Some(Verify { command, timeout: LIMIT });
+    let entry = entry(0, Kind::Verify);
+    machine.launch(&plan, &entry).await;
+    assert!(matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(e) if e.code() == 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_kept_within_bounds_with_exact_offsets() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let plan = plan(&["sh", "-c", "head -c 100000000 /dev/zero; printf end"]);
+    let entry = entry(1, Kind::Command);
+    let began = Instant::now();
+    machine.launch(&plan, &entry).await;
+    let DirectSeen::Exited(exit) = machine.end(&plan, &entry).await else { panic!() };
+    assert_eq!(exit.code(), 0);
+    println!("100 MB in {:?}", began.elapsed());
+    let total = 100_000_003;
+    let oldest = machine.host.read(&entry, Stream::Stdout, 0, 10).await.unwrap();
+    assert_eq!(oldest.offset, total - (1 << 20));
+    let newest = machine.host.read(&entry, Stream::Stdout, total - 4, 100).await.unwrap();
+    assert_eq!((newest.offset, newest.bytes.as_slice()), (total - 4, b"\0end".as_slice()));
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_reached_starts_nothing() {
+    let hosts = Hosts::new();
+    let way = Way::to_port(1, "nobody").trusting("x").connection();
+    let host = hosts.host("default", &way, Secrets::with_key("x"));
+    let plan = plan(&["true"]);
+    let prepare = Action::Prepare { entry: entry(1, Kind::Command) };
+    let seen = host.act(&plan, &Saved::for_test(prepare), None).await;
+    let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Standing::CredentialsInvalid.into());
+
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let machine = Machine::of(&hosts, &sshd);
+    sshd.stop();
+    let seen = machine.act(&plan, Action::Prepare { entry: entry(1, Kind::Command) }).await;
+    let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Transient::ConnectionRefused.into());
+    let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
+    assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{seen:?}");
+}
