@@ -23,7 +23,6 @@ use super::value::{EnvVar, Stdin};
     derive = "PartialEq",
     status = "RemoteCommandStatus",
     shortname = "rcmd",
-    category = "remotecommand",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(

@@ -20,7 +20,6 @@ use super::value::KeyRef;
     derive = "PartialEq",
     status = "RemoteHostStatus",
     shortname = "rhost",
-    category = "remotecommand",
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
     printcolumn(name = "User", type_ = "string", json_path = ".spec.user"),
     printcolumn(

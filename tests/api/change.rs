@@ -116,3 +116,33 @@ async fn a_host_may_change_in_everything() {
     }
     verdicts.conclude();
 }
+
+/// Rules that compare frozen fields walk over everything in them.
+#[tokio::test]
+async fn the_largest_objects_are_accepted_and_can_still_be_changed() {
+    let desk = Desk::commands().await;
+    let words: Vec<_> = (0..8).map(|_| "w".repeat(131_071)).collect();
+    let env: Vec<_> = (0..128)
+        .map(|n| serde_json::json!({"name": format!("V{n}"), "value": "v".repeat(2000)}))
+        .collect();
+    let text = "t".repeat(262_144);
+    let large = [
+        ("words", serde_json::json!({"command": words})),
+        ("many", serde_json::json!({"command": vec!["w"; 256], "env": env})),
+        ("script", serde_json::json!({"command": null, "script": text, "stdin": {"value": text}})),
+    ];
+    let mut verdicts = Verdicts::default();
+    for (name, spec) in large {
+        let object = serde_json::json!({"metadata": {"name": name}, "spec": spec});
+        verdicts.compare(name, desk.create(&object.to_string()).await.map_err(first_words), "");
+        let change = desk.merge(name, "{spec: {timeouts: {queue: 2h}}}").await;
+        verdicts.compare(name, change.map_err(first_words), "");
+        let status = desk.status(name, "{phase: Running, run: 1, attempt: 1}").await;
+        verdicts.compare(name, status.map_err(first_words), "");
+    }
+    verdicts.conclude();
+}
+
+fn first_words(words: String) -> String {
+    words.chars().take(400).collect()
+}

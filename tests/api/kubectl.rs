@@ -44,6 +44,25 @@ async fn the_columns_of_a_host_tell_whether_it_is_ready() {
     assert_eq!(row(&table, "h ")[..5], expected);
 }
 
+/// A category of the same name would make `kubectl wait remotecommand --all` wait for hosts.
+#[tokio::test]
+async fn the_names_of_the_kinds_mean_one_kind_each() {
+    let (commands, hosts) = (Desk::commands().await, Desk::hosts().await);
+    commands.create("{}").await.unwrap();
+    hosts.post(&hosts.object("{}"), false).await.unwrap();
+    for (name, kind) in [
+        ("rcmd", "RemoteCommand"),
+        ("remotecommand", "RemoteCommand"),
+        ("remotecommands", "RemoteCommand"),
+        ("rhost", "RemoteHost"),
+        ("remotehost", "RemoteHost"),
+    ] {
+        let args = ["get", name, "-o", "jsonpath={.items[*].kind}"];
+        let found = [commands.kubectl(&args).await.unwrap(), hosts.kubectl(&args).await.unwrap()];
+        assert_eq!(found.concat(), kind, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn objects_are_selected_by_host_manager_phase_and_reason() {
     let desk = Desk::commands().await;
