@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::direct::DirectHost;
+use super::recorded::{Recorded, Shells};
 use super::ssh::{Dialer, Link, Pool};
 use super::{Chunk, Host, HostFacts, Lookup, Material, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::connection::Connection;
-use crate::core::fault::{Fault, Ours};
+use crate::core::fault::Fault;
 use crate::core::plan::{Execution, Plan};
 use crate::journal::Saved;
+use crate::shim::Account;
 
 /// Every machine this process speaks to.
 #[derive(Default)]
@@ -30,6 +32,46 @@ type Key = (String, Connection);
 struct Machine {
     pool: Arc<Pool>,
     direct: Arc<DirectHost>,
+    shells: Arc<Shells>,
+    /// As whom the recorded commands run, by UID: an entry alone does not say it.
+    run_as: Mutex<HashMap<String, Option<String>>>,
+}
+
+impl Machine {
+    fn new(pool: Arc<Pool>, state_directory: Option<String>) -> Self {
+        let account = Account { state_directory, ..Account::default() };
+        let shells = Shells::new(Arc::new(Link(pool.clone())), account);
+        Self {
+            direct: Arc::new(DirectHost::new(pool.clone())),
+            shells: Arc::new(shells),
+            run_as: Mutex::default(),
+            pool,
+        }
+    }
+
+    fn recorded(&self, run_as: Option<String>) -> Recorded {
+        Recorded::new(self.shells.clone(), run_as)
+    }
+
+    fn run_as(&self) -> MutexGuard<'_, HashMap<String, Option<String>>> {
+        self.run_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers as whom the object's commands run, until they are swept.
+    fn remember(&self, plan: &Plan, action: &Action) {
+        let mut users = self.run_as();
+        match action {
+            Action::Sweep { uid, .. } => drop(users.remove(uid)),
+            Action::Prepare { entry }
+            | Action::Launch { entry, .. }
+            | Action::Probe { entry }
+            | Action::Terminate { entry, .. }
+            | Action::Kill { entry, .. }
+            | Action::Revoke { entry, .. } => {
+                users.insert(entry.uid.clone(), plan.program.run_as.clone());
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -40,7 +82,8 @@ impl Host for Machine {
                 self.direct.act(plan, direct, action.get(), material).await
             }
             Execution::Recorded => {
-                Seen::Unreachable(Fault::new(Ours::LibraryLimit, "recording is not connected"))
+                self.remember(plan, action.get());
+                self.recorded(plan.program.run_as.clone()).act(plan, action, material).await
             }
         }
     }
@@ -56,7 +99,8 @@ impl Host for Machine {
         if entry.machine.is_empty() {
             return Ok(self.direct.read(entry, stream, offset, max));
         }
-        Err(Fault::new(Ours::LibraryLimit, "recording is not connected"))
+        let run_as = self.run_as().get(&entry.uid).cloned().flatten();
+        self.recorded(run_as).read(entry, stream, offset, max).await
     }
 }
 
@@ -133,7 +177,7 @@ impl Hosts {
         let key = (scope.to_owned(), connection.clone());
         let machine = machines.entry(key).or_insert_with(|| {
             let pool = self.dialer.pool(connection.clone(), lookup);
-            Arc::new(Machine { direct: Arc::new(DirectHost::new(pool.clone())), pool })
+            Arc::new(Machine::new(pool, connection.state_directory.clone()))
         });
         machine.clone()
     }
