@@ -237,4 +237,6 @@ fn bounded(mut output: OutputStatus, tail_bytes: i32) -> OutputStatus {
 }
 
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 mod tests;

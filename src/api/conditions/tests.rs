@@ -1,3 +1,5 @@
+//! How conditions are made, dated and bounded.
+
 use serde_json::json;
 
 use super::*;
@@ -8,7 +10,7 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 900_000_000);
 const TYPES: [&str; 7] =
     ["Accepted", "HostReachable", "Finished", "Succeeded", "Ready", "Reconciling", "Stalled"];
 
-fn command(patch: serde_json::Value) -> RemoteCommand {
+pub(super) fn command(patch: serde_json::Value) -> RemoteCommand {
     let mut object = json!({
         "apiVersion": "remotecommand.dev/v1alpha1",
         "kind": "RemoteCommand",
@@ -23,7 +25,7 @@ fn command(patch: serde_json::Value) -> RemoteCommand {
     serde_json::from_value(object).unwrap()
 }
 
-fn truth(letter: char) -> Truth {
+pub(super) fn truth(letter: char) -> Truth {
     match letter {
         'T' => Truth::True,
         'F' => Truth::False,
@@ -64,7 +66,11 @@ fn record(stage: &Stage) -> StageRecord {
     serde_json::from_value(serde_json::to_value(stage).unwrap()).unwrap()
 }
 
-fn shown(command: &RemoteCommand, stage: &Stage, summary: &Summary) -> RemoteCommandStatus {
+pub(super) fn shown(
+    command: &RemoteCommand,
+    stage: &Stage,
+    summary: &Summary,
+) -> RemoteCommandStatus {
     let known = Known {
         stage,
         record: record(stage),
@@ -76,7 +82,7 @@ fn shown(command: &RemoteCommand, stage: &Stage, summary: &Summary) -> RemoteCom
     status(command, known)
 }
 
-fn condition<'a>(status: &'a RemoteCommandStatus, name: &str) -> &'a Condition {
+pub(super) fn condition<'a>(status: &'a RemoteCommandStatus, name: &str) -> &'a Condition {
     status.conditions.iter().flatten().find(|condition| condition.type_ == name).unwrap()
 }
 

@@ -1,3 +1,5 @@
+//! Hosts become a connection.
+
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};

@@ -1,3 +1,5 @@
+//! A spec becomes a plan, or a sentence.
+
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
