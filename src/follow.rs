@@ -5,6 +5,7 @@
 //! offset, so a lost link, a slow reader or a restart costs time and no byte. Written output
 //! is not held here: a stream has at most one block under way, and reads on when it is done.
 
+use std::io::ErrorKind::BrokenPipe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,13 @@ impl Follow {
         Ok(complete)
     }
 
+    /// True when nothing more will be written: [`Follow::finish`] has come to the ends of the
+    /// streams, or nobody reads what is written.
+    pub fn is_finished(&self) -> bool {
+        let over = |stream: &Following| stream.finished || matches!(stream.writing, Writing::Off);
+        self.streams.iter().all(over)
+    }
+
     /// The tails so far; `open` while more may come.
     pub fn tails(&self, open: bool) -> Tails {
         let [stdout, stderr] = &self.streams;
@@ -157,7 +165,7 @@ struct Following {
 /// Where the place of a stream is.
 #[derive(Debug)]
 enum Writing {
-    /// Nothing is written of this stream.
+    /// Nothing is written of this stream (any more: nobody reads it).
     Off,
     /// Here: a block may be handed over.
     Here(Place),
@@ -303,6 +311,9 @@ impl Following {
                 Ok(Ok(Written { place, failed: None })) => {
                     self.finished |= last;
                     self.writing = Writing::Here(place);
+                }
+                Ok(Ok(Written { failed: Some(error), .. })) if error.kind() == BrokenPipe => {
+                    tracing::warn!(stream = self.stream.name(), "nobody reads the output any more");
                 }
                 Ok(Ok(Written { place, failed: Some(error) })) => {
                     tracing::warn!(%error, stream = self.stream.name(), "output not written");

@@ -2,6 +2,8 @@
 
 use std::process;
 
+use crate::core::outcome::{Ending, Failure, Outcome, Success};
+
 /// The end of the program, as a number. Shells use up to 128 + 64 for signals, ssh uses 255,
 /// and sysexits.h 64 to 78; the ones in here collide with none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ Exit codes:
   226    it was left running; running this again re-attaches
   227    another `run` of the same command is at work
   228    this program could not do its own part (state directory, report)
-With several commands: that of the first one in file order that did not succeed. A command may
+With several commands: that of the first one in file order whose code is not 0. A command may
 itself end with any of these numbers; the last line on stderr and --report tell them apart.";
 
 impl ExitCode {
@@ -56,10 +58,68 @@ impl ExitCode {
             Self::Trouble => 228,
         }
     }
+
+    /// What the end of a run is told as.
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome.ending {
+            Ending::Unknown(_) => Self::Unknown,
+            Ending::Succeeded(Success::Completed) => Self::own(outcome, 0),
+            Ending::Succeeded(Success::Verified | Success::Resolved) => Self::Own(0),
+            Ending::Failed(failure) => match failure {
+                Failure::NonZeroExit
+                | Failure::Signaled
+                | Failure::CommandNotFound
+                | Failure::PermissionDenied
+                | Failure::Resolved => Self::own(outcome, 1),
+                Failure::ExecutionTimeout | Failure::IdleTimeout => Self::TimedOut,
+                Failure::Cancelled => Self::Cancelled,
+                Failure::VerifyFailed
+                | Failure::QueueTimeout
+                | Failure::ConnectTimeout
+                | Failure::HandshakeTimeout
+                | Failure::AuthenticationTimeout
+                | Failure::ConnectionRefused
+                | Failure::NameResolutionFailed
+                | Failure::HostKeyUnknown
+                | Failure::HostKeyMismatch
+                | Failure::HostKeyRevoked
+                | Failure::AuthenticationRejected
+                | Failure::CredentialsInvalid
+                | Failure::NoCommonAlgorithm
+                | Failure::HostUnusable
+                | Failure::ForcedCommand
+                | Failure::RunAsRestricted
+                | Failure::HostChanged => Self::NotStarted,
+            },
+        }
+    }
+
+    fn own(outcome: &Outcome, without: u8) -> Self {
+        Self::Own(outcome.exit_code.map_or(without, |code| u8::try_from(code).unwrap_or(u8::MAX)))
+    }
 }
 
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXIT_CODES_HELP, ExitCode};
+
+    #[test]
+    fn the_help_names_every_code() {
+        use ExitCode::{
+            BadInput, Busy, Cancelled, NotStarted, StillRunning, TimedOut, Trouble, Unknown,
+        };
+        let all = [
+            Unknown, NotStarted, TimedOut, Cancelled, BadInput, StillRunning, Busy, Trouble,
+        ];
+        for code in all {
+            let line = format!("\n  {}    ", code.number());
+            assert!(EXIT_CODES_HELP.contains(&line), "{code:?} is not in the help");
+        }
     }
 }

@@ -1,9 +1,139 @@
 //! `remote-command run`: the same step as the operator's, without a cluster.
 //!
 //! Documents of files take the place of objects, and a file per command that of its status.
+//! Not here: what is decided and how hosts are spoken to; both are the operator's too.
 
 pub mod documents;
+pub mod drive;
 pub mod exit;
+pub mod interrupt;
+pub mod job;
+pub mod output;
+pub mod progress;
+pub mod reach;
+pub mod report;
 pub mod schema;
 pub mod store;
 pub mod yaml;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use tokio::sync::watch;
+
+use crate::cli::{RunArgs, RunOutput};
+use crate::follow::Destination;
+use crate::host::hosts::Hosts;
+use crate::output::mark::Marks;
+use crate::output::writer::{Writer, standard_streams};
+
+use documents::{Documents, Namespace};
+use drive::Drive;
+use exit::ExitCode;
+use interrupt::Wanted;
+use job::{Job, Manner, Refused};
+use output::Output;
+use progress::Progress;
+use reach::Machines;
+use report::{CommandReport, Report};
+use store::StoreError;
+
+/// Why nothing was run, or not everything told.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    #[error("there is no directory for the state: set HOME or XDG_STATE_HOME, or --state-directory")]
+    NoStateDirectory,
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+impl RunError {
+    /// The exit code this is told with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Refused(Refused::BadInput(_)) => ExitCode::BadInput,
+            Self::Refused(Refused::Store(_, StoreError::Busy(_))) => ExitCode::Busy,
+            Self::Refused(Refused::Store(..)) | Self::NoStateDirectory | Self::Io(..) => {
+                ExitCode::Trouble
+            }
+        }
+    }
+}
+
+/// Runs every RemoteCommand of the files.
+///
+/// # Errors
+/// [`RunError`]. What is wrong with the files is told before anything is started.
+pub async fn run(args: RunArgs) -> Result<ExitCode, RunError> {
+    let wanted = interrupt::listen(args.detach_on_interrupt)
+        .map_err(|error| RunError::Io("cannot listen to signals", error))?;
+    let files = args.files.iter().map(AsRef::as_ref);
+    let documents = Arc::new(Documents::read(files).map_err(Refused::from)?);
+    let default = || store::default_directory().ok_or(RunError::NoStateDirectory);
+    let directory = args.state_directory.clone().map_or_else(default, Ok)?;
+    let manner =
+        Manner { state_directory: &directory, new_run: args.new_run, local: args.local };
+    let mut jobs = Vec::new();
+    for written in documents.commands() {
+        jobs.push(Job::prepare(&documents, written, manner).await?);
+    }
+    let destination = destination(&args, &directory)
+        .map_err(|error| RunError::Io("cannot prepare the output", error))?;
+    let drives = drives(jobs, &documents, &destination, (&args, wanted));
+    let at_once = usize::from(args.parallel);
+    let reports = stream::iter(drives).map(Drive::to_the_end).buffered(at_once).collect().await;
+    tell(&args, reports).map_err(|error| RunError::Io("cannot write the report", error))
+}
+
+fn drives(
+    jobs: Vec<Job>,
+    documents: &Arc<Documents>,
+    destination: &Destination,
+    (args, wanted): (&RunArgs, watch::Receiver<Wanted>),
+) -> Vec<Drive> {
+    let hosts = Arc::new(Hosts::new());
+    let drive = |job: Job| {
+        let (namespace, name) = job.key.clone();
+        let lookup = Arc::new(Namespace::new(Arc::clone(documents), &namespace));
+        Drive {
+            output: Output::new(destination.clone(), job.tail_bytes),
+            job,
+            machines: Arc::new(Machines { hosts: Arc::clone(&hosts), namespace, lookup }),
+            progress: Progress::new(&name, args.quiet),
+            wanted: wanted.clone(),
+        }
+    };
+    jobs.into_iter().map(drive).collect()
+}
+
+fn destination(args: &RunArgs, directory: &Path) -> io::Result<Destination> {
+    if args.output == RunOutput::Json {
+        return Ok(Destination::Nowhere);
+    }
+    let (stdout, stderr) = standard_streams()?;
+    let marks = Marks::open(&directory.join("@output"))?;
+    Ok(Destination::Plain { writer: Writer::start(stdout, stderr)?, marks: Some(marks) })
+}
+
+/// Writes the report where it is wanted, and gives the exit code of all.
+fn tell(args: &RunArgs, commands: Vec<CommandReport>) -> io::Result<ExitCode> {
+    let code = commands.iter().map(|command| command.code).find(|code| *code != 0);
+    let report = Report { code: code.unwrap_or_default(), commands };
+    let mut text = serde_json::to_vec_pretty(&report)?;
+    text.push(b'\n');
+    if let Some(file) = &args.report {
+        // Whoever waits for the file must not read half of it.
+        let beside = file.with_added_extension("part");
+        File::create(&beside)?.write_all(&text)?;
+        fs::rename(&beside, file)?;
+    }
+    if args.output == RunOutput::Json {
+        io::stdout().write_all(&text)?;
+    }
+    Ok(ExitCode::Own(report.code))
+}

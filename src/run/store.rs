@@ -34,6 +34,12 @@ struct Kept {
     /// The last `--new-run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     new_run: Option<NewRun>,
+    /// The run whose output has been written to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivered: Option<i32>,
+    /// The run after which the host was left clean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    swept: Option<i32>,
     stage: Stage,
 }
 
@@ -80,7 +86,7 @@ impl Store {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|error| StoreError::Unreadable(file.clone(), error))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Kept { uid: new_uid(), new_run: None, stage: Stage::default() }
+                Kept::new()
             }
             Err(error) => return Err(unusable(error)),
         };
@@ -112,9 +118,37 @@ impl Store {
     ///
     /// # Errors
     /// When the wish could not be made durable.
-    pub fn ask_for_new_run(&mut self, of_spec: &str) -> io::Result<()> {
+    pub fn ask_for_new_run(&mut self, of_spec: &str) -> Result<(), StoreError> {
         let token = format!("new-run-{}", new_uid());
         self.kept.new_run = Some(NewRun { token, over: of_spec.to_owned() });
+        self.replace().map_err(|error| StoreError::Unusable(self.file.clone(), error))
+    }
+
+    /// True when the output of the last run has been written to its end.
+    pub fn is_delivered(&self) -> bool {
+        self.kept.delivered == Some(self.kept.stage.run)
+    }
+
+    /// Notes that the output of the last run has been written to its end.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    pub fn note_delivered(&mut self) -> io::Result<()> {
+        self.kept.delivered = Some(self.kept.stage.run);
+        self.replace()
+    }
+
+    /// True when nothing is left on the host of the last run.
+    pub fn is_swept(&self) -> bool {
+        self.kept.swept == Some(self.kept.stage.run)
+    }
+
+    /// Notes that nothing is left on the host of the last run.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    pub fn note_swept(&mut self) -> io::Result<()> {
+        self.kept.swept = Some(self.kept.stage.run);
         self.replace()
     }
 
@@ -127,6 +161,13 @@ impl Store {
         fs::rename(&beside, &self.file)?;
         let directory = self.file.parent().unwrap_or(Path::new("."));
         File::open(directory)?.sync_all()
+    }
+}
+
+impl Kept {
+    fn new() -> Self {
+        let stage = Stage::default();
+        Self { uid: new_uid(), new_run: None, delivered: None, swept: None, stage }
     }
 }
 

@@ -1,0 +1,45 @@
+//! Ctrl-C and SIGTERM, counted.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// What the person at the keyboard wants by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The commands' ends.
+    Results,
+    /// The commands to be cancelled.
+    Cancel,
+    /// To be gone, and the commands to be left running.
+    Leave,
+}
+
+/// Listens from here on; the signals do not end this process any more.
+///
+/// # Errors
+/// When the signals cannot be listened to.
+pub fn listen(detach: bool) -> io::Result<watch::Receiver<Wanted>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (tell, wanted) = watch::channel(Wanted::Results);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                () = tell.closed() => return,
+            }
+            tell.send_modify(|wanted| *wanted = after(*wanted, detach));
+        }
+    });
+    Ok(wanted)
+}
+
+fn after(wanted: Wanted, detach: bool) -> Wanted {
+    match wanted {
+        Wanted::Results if !detach => Wanted::Cancel,
+        Wanted::Results | Wanted::Cancel | Wanted::Leave => Wanted::Leave,
+    }
+}
