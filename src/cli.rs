@@ -126,7 +126,7 @@ pub struct RunArgs {
     /// Run on this machine instead of over SSH, whatever host the commands name
     #[arg(long)]
     pub local: bool,
-    /// On Ctrl-C or SIGTERM, leave the command running at once and cancel at the second signal
+    /// On Ctrl-C or SIGTERM, leave the command running instead of cancelling it
     #[arg(long)]
     pub detach_on_interrupt: bool,
     /// Say nothing on stderr but errors and the command's own output

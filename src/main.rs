@@ -5,7 +5,7 @@ use std::process;
 use anyhow::Context;
 use clap::Parser;
 use remote_command::cli::{self, Cli, Command, ExitCode};
-use remote_command::operator;
+use remote_command::{operator, run};
 use tokio::runtime;
 
 fn main() -> process::ExitCode {
@@ -32,9 +32,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 .context("writing the definitions")?;
         }
         Command::Operator(config) => runtime.block_on(operator::run(config))?,
-        Command::Run(_) => runtime.block_on(async {
-            anyhow::bail!("this subcommand is still being connected");
-        })?,
+        Command::Run(args) => return Ok(runtime.block_on(run::run(args))),
     }
     Ok(ExitCode::Own(0))
 }

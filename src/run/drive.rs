@@ -250,5 +250,5 @@ impl Drive {
 
 /// True when waiting mends nothing: somebody has to.
 fn is_stalled(summary: &Summary) -> bool {
-    summary.phase == Phase::Pending && summary.conditions.stalled == Truth::True
+    summary.phase == Phase::Pending && summary.stalled == Truth::True
 }

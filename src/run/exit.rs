@@ -114,9 +114,7 @@ mod tests {
         use ExitCode::{
             BadInput, Busy, Cancelled, NotStarted, StillRunning, TimedOut, Trouble, Unknown,
         };
-        let all = [
-            Unknown, NotStarted, TimedOut, Cancelled, BadInput, StillRunning, Busy, Trouble,
-        ];
+        let all = [Unknown, NotStarted, TimedOut, Cancelled, BadInput, StillRunning, Busy, Trouble];
         for code in all {
             let line = format!("\n  {}    ", code.number());
             assert!(EXIT_CODES_HELP.contains(&line), "{code:?} is not in the help");

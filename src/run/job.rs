@@ -28,7 +28,7 @@ pub struct Job {
 /// Why a command cannot be run as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("{0}")]
+    #[error(transparent)]
     BadInput(#[from] BadInput),
     #[error("{0}: {1}")]
     Store(String, #[source] StoreError),
@@ -119,11 +119,7 @@ impl Job {
 }
 
 /// Values that are nowhere in the files will not appear in them by waiting.
-async fn check_values(
-    written: &Written,
-    plan: &Plan,
-    lookup: &dyn Lookup,
-) -> Result<(), BadInput> {
+async fn check_values(written: &Written, plan: &Plan, lookup: &dyn Lookup) -> Result<(), BadInput> {
     let found = step::material(plan, lookup).await;
     found.map(drop).map_err(|missing| written.wrong(&missing))
 }

@@ -16,13 +16,16 @@ pub mod schema;
 pub mod store;
 pub mod yaml;
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::cli::{RunArgs, RunOutput};
 use crate::follow::Destination;
@@ -37,24 +40,38 @@ use interrupt::Wanted;
 use job::{Job, Manner, Refused};
 use output::Output;
 use progress::Progress;
-use reach::Machines;
+use reach::{Machines, this_machine};
 use report::{CommandReport, Report};
 use store::StoreError;
+
+/// How long ending the connections may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why nothing was run, or not everything told.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refused),
-    #[error("there is no directory for the state: set HOME or XDG_STATE_HOME, or --state-directory")]
+    #[error(
+        "there is no directory for the state: set HOME or XDG_STATE_HOME, or --state-directory"
+    )]
     NoStateDirectory,
     #[error("{0}")]
     Io(&'static str, #[source] io::Error),
 }
 
 impl RunError {
+    /// The innermost cause.
+    fn cause(&self) -> Option<&dyn Error> {
+        let mut cause = self.source()?;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Some(cause)
+    }
+
     /// The exit code this is told with.
-    pub fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> ExitCode {
         match self {
             Self::Refused(Refused::BadInput(_)) => ExitCode::BadInput,
             Self::Refused(Refused::Store(_, StoreError::Busy(_))) => ExitCode::Busy,
@@ -65,28 +82,43 @@ impl RunError {
     }
 }
 
-/// Runs every RemoteCommand of the files.
-///
-/// # Errors
-/// [`RunError`]. What is wrong with the files is told before anything is started.
-pub async fn run(args: RunArgs) -> Result<ExitCode, RunError> {
+/// Runs every RemoteCommand of the files, and tells on stderr why not.
+pub async fn run(args: RunArgs) -> ExitCode {
+    match try_run(args).await {
+        Ok(code) => code,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("remote-command: {line}");
+            }
+            if let Some(cause) = error.cause() {
+                eprintln!("remote-command: because: {cause}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+/// Everything that can be wrong with files and state is told before anything is started.
+async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     let wanted = interrupt::listen(args.detach_on_interrupt)
         .map_err(|error| RunError::Io("cannot listen to signals", error))?;
     let files = args.files.iter().map(AsRef::as_ref);
     let documents = Arc::new(Documents::read(files).map_err(Refused::from)?);
     let default = || store::default_directory().ok_or(RunError::NoStateDirectory);
     let directory = args.state_directory.clone().map_or_else(default, Ok)?;
-    let manner =
-        Manner { state_directory: &directory, new_run: args.new_run, local: args.local };
+    let manner = Manner { state_directory: &directory, new_run: args.new_run, local: args.local };
     let mut jobs = Vec::new();
     for written in documents.commands() {
         jobs.push(Job::prepare(&documents, written, manner).await?);
     }
     let destination = destination(&args, &directory)
         .map_err(|error| RunError::Io("cannot prepare the output", error))?;
-    let drives = drives(jobs, &documents, &destination, (&args, wanted));
+    let hosts = Arc::new(Hosts::new());
+    let drives = drives(jobs, &documents, &destination, (&args, &hosts, wanted));
     let at_once = usize::from(args.parallel);
     let reports = stream::iter(drives).map(Drive::to_the_end).buffered(at_once).collect().await;
+    // Connections that do not end in order end with this process.
+    let _ = timeout(FAREWELL, hosts.shutdown()).await;
     tell(&args, reports).map_err(|error| RunError::Io("cannot write the report", error))
 }
 
@@ -94,16 +126,20 @@ fn drives(
     jobs: Vec<Job>,
     documents: &Arc<Documents>,
     destination: &Destination,
-    (args, wanted): (&RunArgs, watch::Receiver<Wanted>),
+    (args, hosts, wanted): (&RunArgs, &Arc<Hosts>, watch::Receiver<Wanted>),
 ) -> Vec<Drive> {
-    let hosts = Arc::new(Hosts::new());
     let drive = |job: Job| {
         let (namespace, name) = job.key.clone();
         let lookup = Arc::new(Namespace::new(Arc::clone(documents), &namespace));
         Drive {
             output: Output::new(destination.clone(), job.tail_bytes),
+            machines: Arc::new(Machines {
+                hosts: Arc::clone(hosts),
+                namespace,
+                lookup,
+                local: this_machine(job.plan.program.run_as.clone()),
+            }),
             job,
-            machines: Arc::new(Machines { hosts: Arc::clone(&hosts), namespace, lookup }),
             progress: Progress::new(&name, args.quiet),
             wanted: wanted.clone(),
         }

@@ -68,12 +68,12 @@ pub struct Stream {
 impl Output {
     /// From what the host said and what was read.
     pub fn new(seen: &OutputSeen, tails: Tails) -> Self {
-        let stream = |seen: &StreamSeen, tail| Stream {
-            bytes: seen.bytes,
-            tail,
-            truncated: seen.truncated,
-        };
-        Self { stdout: stream(&seen.stdout, tails.stdout), stderr: stream(&seen.stderr, tails.stderr) }
+        let stream =
+            |seen: &StreamSeen, tail| Stream { bytes: seen.bytes, tail, truncated: seen.truncated };
+        Self {
+            stdout: stream(&seen.stdout, tails.stdout),
+            stderr: stream(&seen.stderr, tails.stderr),
+        }
     }
 }
 

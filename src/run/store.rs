@@ -85,9 +85,7 @@ impl Store {
         let kept = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|error| StoreError::Unreadable(file.clone(), error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Kept::new()
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::new(),
             Err(error) => return Err(unusable(error)),
         };
         let store = Self { file, kept, _lock: lock };
