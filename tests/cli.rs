@@ -576,7 +576,7 @@ fn typed(args: &[&str]) -> Output {
 
 #[test]
 fn the_help_says_what_there_is() {
-    for subcommand in ["", "run", "operator", "crds", "completion"] {
+    for subcommand in ["", "run", "crds", "completion"] {
         let args: Vec<&str> =
             [subcommand, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let output = typed(&args);
