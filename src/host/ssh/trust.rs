@@ -255,3 +255,202 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
     pattern.iter().skip(p).all(|c| *c == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use russh::keys::PrivateKey;
+    use russh::keys::ssh_key::certificate::Builder;
+
+    fn private() -> PrivateKey {
+        PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap()
+    }
+
+    fn line(key: &PrivateKey) -> String {
+        key.public_key().to_openssh().unwrap()
+    }
+
+    fn verdict(known_hosts: &str, host: &str, port: u16, key: &PrivateKey) -> &'static str {
+        let trust = Trust::new(host, port, known_hosts, &[]);
+        match trust.check(key.public_key()) {
+            Ok(()) => "ok",
+            Err(fault) => fault.reason(),
+        }
+    }
+
+    #[test]
+    fn a_line_speaks_of_the_hosts_its_patterns_name() {
+        let key = private();
+        let cases = [
+            ("db.example", "db.example", 22, true),
+            ("DB.Example", "db.example", 22, true),
+            ("db.example", "DB.EXAMPLE", 22, true),
+            ("a,db.example,b", "db.example", 22, true),
+            ("*.example", "db.example", 22, true),
+            ("d?.example", "db.example", 22, true),
+            ("*", "db.example", 22, true),
+            ("*a*b*", "xxaxxbxx", 22, true),
+            ("*a*b", "xxaxxbxx", 22, false),
+            ("*.example,!db.example", "db.example", 22, false),
+            ("!db.example,*.example", "db.example", 22, false),
+            ("!web.example,*.example", "db.example", 22, true),
+            ("!web.example", "db.example", 22, false),
+            ("example", "db.example", 22, false),
+            ("[db.example]:2222", "db.example", 2222, true),
+            ("[db.example]:2222", "db.example", 22, false),
+            ("[db.example]:2222", "db.example", 2223, false),
+            ("[*.example]:2222", "db.example", 2222, true),
+            ("db.example", "db.example", 2222, true),
+            ("192.0.2.7", "192.0.2.7", 22, true),
+            ("2001:db8::7", "2001:db8::7", 22, true),
+            ("[2001:db8::7]:2222", "2001:db8::7", 2222, true),
+        ];
+        for (patterns, host, port, known) in cases {
+            let text = format!("# comment\n\n  {patterns}\t{} with a comment\n", line(&key));
+            let wanted = if known { "ok" } else { "HostKeyUnknown" };
+            assert_eq!(verdict(&text, host, port, &key), wanted, "{patterns} {host} {port}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_the_exact_port_stand_before_those_of_the_bare_name() {
+        let (bare, exact) = (private(), private());
+        let text = format!("db {}\n[db]:2222 {}\n", line(&bare), line(&exact));
+        assert_eq!(verdict(&text, "db", 2222, &exact), "ok");
+        assert_eq!(verdict(&text, "db", 2222, &bare), "HostKeyMismatch");
+        assert_eq!(verdict(&text, "db", 22, &bare), "ok");
+    }
+
+    #[test]
+    fn hashed_names_are_found() {
+        use base64::Engine;
+        let key = private();
+        let hashed = |name: &str| {
+            let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(b"salt").unwrap();
+            mac.update(name.as_bytes());
+            let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+            format!(
+                "|1|{}|{} {}",
+                encode(b"salt"),
+                encode(&mac.finalize().into_bytes()),
+                line(&key)
+            )
+        };
+        assert_eq!(verdict(&hashed("db.example"), "db.example", 22, &key), "ok");
+        assert_eq!(verdict(&hashed("[db.example]:2222"), "db.example", 2222, &key), "ok");
+        assert_eq!(verdict(&hashed("db.example"), "other", 22, &key), "HostKeyUnknown");
+        assert_eq!(verdict("|1|no|base64 x y", "db", 22, &key), "HostKeyUnknown");
+    }
+
+    #[test]
+    fn another_key_of_the_kind_is_a_mismatch_and_another_kind_is_unknown() {
+        let (known, shown) = (private(), private());
+        let text = format!("db {}", line(&known));
+        assert_eq!(verdict(&text, "db", 22, &shown), "HostKeyMismatch");
+        let curve = EcdsaCurve::NistP256;
+        let ecdsa = PrivateKey::random(&mut rand::rng(), Algorithm::Ecdsa { curve }).unwrap();
+        assert_eq!(verdict(&text, "db", 22, &ecdsa), "HostKeyUnknown");
+        let second = format!("{text}\ndb {}", line(&shown));
+        assert_eq!(verdict(&second, "db", 22, &shown), "ok");
+        assert_eq!(verdict(&second, "db", 22, &known), "ok");
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_however_else_it_is_known() {
+        let key = private();
+        let text = format!("db {0}\n@revoked * {0}", line(&key));
+        assert_eq!(verdict(&text, "db", 22, &key), "HostKeyRevoked");
+        let elsewhere = format!("db {0}\n@revoked web {0}", line(&key));
+        assert_eq!(verdict(&elsewhere, "db", 22, &key), "ok");
+        let pins = [fingerprint(key.public_key())];
+        let trust = Trust::new("db", 22, &text, &pins);
+        assert_eq!(trust.check(key.public_key()).unwrap_err().reason(), "HostKeyRevoked");
+    }
+
+    #[test]
+    fn a_fingerprint_pins_exactly_its_key() {
+        let (key, other) = (private(), private());
+        let pins = [format!(" {} ", fingerprint(key.public_key()))];
+        let trust = Trust::new("db", 22, "", &pins);
+        assert!(trust.check(key.public_key()).is_ok());
+        assert_eq!(trust.check(other.public_key()).unwrap_err().reason(), "HostKeyMismatch");
+    }
+
+    #[test]
+    fn unreadable_lines_are_told_and_markers_are_no_hosts() {
+        let key = private();
+        let text = format!("db ssh-dss AAAA\n{}\n@unknown db {}\n", line(&key), line(&key));
+        let fault = Trust::new("db", 22, &text, &[]).check(key.public_key()).unwrap_err();
+        assert_eq!(fault.reason(), "HostKeyUnknown");
+        assert!(fault.message.contains("3 lines"), "{}", fault.message);
+        let authority = format!("@cert-authority db {}", line(&key));
+        assert_eq!(verdict(&authority, "db", 22, &key), "HostKeyUnknown");
+    }
+
+    #[test]
+    fn known_kinds_are_asked_for_first_and_sha1_never() {
+        let curve = EcdsaCurve::NistP384;
+        let known = PrivateKey::random(&mut rand::rng(), Algorithm::Ecdsa { curve }).unwrap();
+        let trust = Trust::new("db", 22, &format!("db {}", line(&known)), &[]);
+        let order = trust.algorithms();
+        assert_eq!(order.first(), Some(&known.algorithm()));
+        assert_eq!(order.len(), ALGORITHMS.len());
+        assert!(!order.contains(&Algorithm::Rsa { hash: None }));
+        assert!(trust.certificate_algorithms().is_empty());
+    }
+
+    struct Issue {
+        cert_type: CertType,
+        principal: &'static str,
+        valid: (u64, u64),
+        critical: bool,
+    }
+
+    fn issue(authority: &PrivateKey, key: &PrivateKey, issue: &Issue) -> Certificate {
+        let (from, to) = issue.valid;
+        let public = key.public_key().key_data().clone();
+        let mut builder = Builder::new(vec![7; 16], public, from, to).unwrap();
+        builder.cert_type(issue.cert_type).unwrap();
+        builder.valid_principal(issue.principal).unwrap();
+        if issue.critical {
+            builder.critical_option("force-command", "x").unwrap();
+        }
+        builder.sign(authority).unwrap()
+    }
+
+    #[test]
+    fn a_host_certificate_counts_only_when_everything_about_it_is_right() {
+        let (authority, other, key) = (private(), private(), private());
+        let good = || Issue {
+            cert_type: CertType::Host,
+            principal: "db",
+            valid: (100, 200),
+            critical: false,
+        };
+        let text = format!("@cert-authority db {}", line(&authority));
+        let trust = Trust::new("db", 22, &text, &[]);
+        assert_eq!(trust.certificate_algorithms().len(), ALGORITHMS.len());
+        let check = |by: &PrivateKey, how: Issue, now| {
+            let verdict = trust.check_certificate(&issue(by, &key, &how), now);
+            verdict.map_err(|fault| fault.reason())
+        };
+        assert_eq!(check(&authority, good(), 150), Ok(()));
+        assert_eq!(check(&authority, Issue { principal: "*", ..good() }, 150), Ok(()));
+        let wrong = [
+            check(&other, good(), 150),
+            check(&authority, good(), 99),
+            check(&authority, good(), 200),
+            check(&authority, Issue { principal: "web", ..good() }, 150),
+            check(&authority, Issue { cert_type: CertType::User, ..good() }, 150),
+            check(&authority, Issue { critical: true, ..good() }, 150),
+        ];
+        assert_eq!(wrong, [Err("HostKeyUnknown"); 6]);
+        let revoked = format!("{text}\n@revoked * {}", line(&authority));
+        let refused = Trust::new("db", 22, &revoked, &[])
+            .check_certificate(&issue(&authority, &key, &good()), 150);
+        assert_eq!(refused.unwrap_err().reason(), "HostKeyRevoked");
+        // A key that is known by itself needs no certificate.
+        let known = Trust::new("db", 22, &format!("db {}", line(&key)), &[]);
+        assert!(known.check_certificate(&issue(&other, &key, &good()), 150).is_ok());
+    }
+}
