@@ -6,18 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-
-use super::direct::DirectHost;
-use super::recorded::{Recorded, Shells};
-use super::ssh::{Dialer, Link, Pool};
-use super::{Chunk, Host, HostFacts, Lookup, Material, Stream, Transport};
-use crate::core::action::{Action, Entry, Seen};
+use super::machine::Machine;
+use super::ssh::{Dialer, Link};
+use super::{Host, HostFacts, Lookup, Transport};
 use crate::core::connection::Connection;
 use crate::core::fault::Fault;
-use crate::core::plan::{Execution, Plan};
-use crate::journal::Saved;
-use crate::shim::Account;
 
 /// Every machine this process speaks to.
 #[derive(Default)]
@@ -27,82 +20,6 @@ pub struct Hosts {
 }
 
 type Key = (String, Connection);
-
-/// One machine, as reached with one set of parameters from one scope.
-struct Machine {
-    pool: Arc<Pool>,
-    direct: Arc<DirectHost>,
-    shells: Arc<Shells>,
-    /// As whom the recorded commands run, by UID: an entry alone does not say it.
-    run_as: Mutex<HashMap<String, Option<String>>>,
-}
-
-impl Machine {
-    fn new(pool: Arc<Pool>, state_directory: Option<String>) -> Self {
-        let account = Account { state_directory, ..Account::default() };
-        let shells = Shells::new(Arc::new(Link(pool.clone())), account);
-        Self {
-            direct: Arc::new(DirectHost::new(pool.clone())),
-            shells: Arc::new(shells),
-            run_as: Mutex::default(),
-            pool,
-        }
-    }
-
-    fn recorded(&self, run_as: Option<String>) -> Recorded {
-        Recorded::new(self.shells.clone(), run_as)
-    }
-
-    fn run_as(&self) -> MutexGuard<'_, HashMap<String, Option<String>>> {
-        self.run_as.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers as whom the object's commands run, until they are swept.
-    fn remember(&self, plan: &Plan, action: &Action) {
-        let mut users = self.run_as();
-        match action {
-            Action::Sweep { uid, .. } => drop(users.remove(uid)),
-            Action::Prepare { entry }
-            | Action::Launch { entry, .. }
-            | Action::Probe { entry }
-            | Action::Terminate { entry, .. }
-            | Action::Kill { entry, .. }
-            | Action::Revoke { entry, .. } => {
-                users.insert(entry.uid.clone(), plan.program.run_as.clone());
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Host for Machine {
-    async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
-        match &plan.execution {
-            Execution::Direct(direct) => {
-                self.direct.act(plan, direct, action.get(), material).await
-            }
-            Execution::Recorded => {
-                self.remember(plan, action.get());
-                self.recorded(plan.program.run_as.clone()).act(plan, action, material).await
-            }
-        }
-    }
-
-    async fn read(
-        &self,
-        entry: &Entry,
-        stream: Stream,
-        offset: u64,
-        max: u32,
-    ) -> Result<Chunk, Fault> {
-        // Only Prepare of a recorded entry fills in the machine.
-        if entry.machine.is_empty() {
-            return Ok(self.direct.read(entry, stream, offset, max));
-        }
-        let run_as = self.run_as().get(&entry.uid).cloned().flatten();
-        self.recorded(run_as).read(entry, stream, offset, max).await
-    }
-}
 
 impl Hosts {
     pub fn new() -> Self {
@@ -148,8 +65,7 @@ impl Hosts {
     pub fn poke(&self, scope: &str, name: &str) {
         for ((of, connection), machine) in self.lock().iter() {
             if of == scope && leads_over(connection, name) {
-                machine.pool.poke();
-                machine.direct.poke();
+                machine.poke();
             }
         }
     }
@@ -184,12 +100,6 @@ impl Hosts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Machine>>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Machine {
-    fn is_used(&self) -> bool {
-        !self.pool.is_idle() || !self.direct.is_empty()
     }
 }
 

@@ -5,6 +5,7 @@ mod direct;
 pub mod hosts;
 mod inputs;
 pub mod local;
+mod machine;
 pub mod recorded;
 mod shell;
 mod ssh;

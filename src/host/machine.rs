@@ -1,0 +1,183 @@
+//! One machine: which of the two ways an action goes, and the helper shells of the recorded one.
+//!
+//! The two never meet in one entry: Prepare of a recorded entry fills in the machine it was
+//! prepared on, and a Direct entry names none.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::direct::DirectHost;
+use super::recorded::{Recorded, Shells};
+use super::ssh::{Link, Pool};
+use super::{Chunk, Host, Material, Stream, Transport};
+use crate::core::action::{Action, Entry, Seen};
+use crate::core::fault::{Cause, Fault, Standing};
+use crate::core::plan::{Direct, Execution, Plan};
+use crate::journal::Saved;
+use crate::shim::Account;
+
+/// Helper shells nobody asked anything for this long are closed, and their connection with
+/// them.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long an account with a forced command is believed to have one.
+const FORCED_REST: Duration = Duration::from_secs(300);
+
+/// One machine, as reached with one set of parameters from one scope.
+pub(super) struct Machine {
+    pub(super) pool: Arc<Pool>,
+    direct: Arc<DirectHost>,
+    account: Account,
+    shells: Arc<Mutex<Slot>>,
+    /// As whom the recorded commands run, by UID: an entry alone does not say it.
+    run_as: Mutex<HashMap<String, Option<String>>>,
+}
+
+/// The helper shells while they are in use.
+#[derive(Default)]
+struct Slot(Option<InUse>);
+
+struct InUse {
+    shells: Arc<Shells>,
+    made: Instant,
+    used: Instant,
+}
+
+impl Machine {
+    pub(super) fn new(pool: Arc<Pool>, state_directory: Option<String>) -> Self {
+        Self {
+            direct: Arc::new(DirectHost::new(pool.clone())),
+            account: Account { state_directory, ..Account::default() },
+            shells: Arc::default(),
+            run_as: Mutex::default(),
+            pool,
+        }
+    }
+
+    /// True while forgetting it would lose something.
+    pub(super) fn is_used(&self) -> bool {
+        !self.pool.is_idle() || !self.direct.is_empty()
+    }
+
+    /// Looks again at once, with new connections and shells.
+    pub(super) fn poke(&self) {
+        self.pool.poke();
+        self.direct.poke();
+        lock(&self.shells).0 = None;
+    }
+
+    fn recorded(&self, run_as: Option<String>) -> Recorded {
+        let mut slot = lock(&self.shells);
+        let now = Instant::now();
+        let in_use = slot.0.get_or_insert_with(|| {
+            tokio::spawn(close_when_idle(Arc::downgrade(&self.shells)));
+            let link: Arc<dyn Transport> = Arc::new(Link(self.pool.clone()));
+            let shells = Arc::new(Shells::new(link, self.account.clone()));
+            InUse { shells, made: now, used: now }
+        });
+        in_use.used = now;
+        Recorded::new(in_use.shells.clone(), run_as)
+    }
+
+    /// Shells that met a forced command run nothing ever after; others may, after a while.
+    fn learn(&self, seen: &Seen) {
+        let Seen::Unreachable(fault) = seen else { return };
+        if fault.cause != Cause::Standing(Standing::ForcedCommand) {
+            return;
+        }
+        let mut slot = lock(&self.shells);
+        if slot.0.as_ref().is_some_and(|in_use| in_use.made.elapsed() > FORCED_REST) {
+            slot.0 = None;
+        }
+    }
+
+    /// Remembers as whom the object's commands run, until they are swept.
+    fn remember(&self, plan: &Plan, action: &Action) {
+        let mut users = lock(&self.run_as);
+        match entry(action) {
+            Ok(entry) => drop(users.insert(entry.uid.clone(), plan.program.run_as.clone())),
+            Err(uid) => drop(users.remove(uid)),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for Machine {
+    async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
+        if let Some(direct) = direct(plan, action.get()) {
+            return self.direct.act(plan, &direct, action.get(), material).await;
+        }
+        self.remember(plan, action.get());
+        let seen = self.recorded(plan.program.run_as.clone()).act(plan, action, material).await;
+        self.learn(&seen);
+        seen
+    }
+
+    async fn read(
+        &self,
+        entry: &Entry,
+        stream: Stream,
+        offset: u64,
+        max: u32,
+    ) -> Result<Chunk, Fault> {
+        if entry.machine.is_empty() {
+            return Ok(self.direct.read(entry, stream, offset, max));
+        }
+        let run_as = lock(&self.run_as).get(&entry.uid).cloned().flatten();
+        self.recorded(run_as).read(entry, stream, offset, max).await
+    }
+}
+
+/// How a Direct action is to be carried out; `None` for one on a recorded entry. A spec may
+/// change from one kind to the other between runs, so what is prepared decides, not the plan.
+fn direct(plan: &Plan, action: &Action) -> Option<Direct> {
+    let machine = match action {
+        Action::Sweep { machine, .. } => machine,
+        Action::Prepare { entry }
+        | Action::Launch { entry, .. }
+        | Action::Probe { entry }
+        | Action::Terminate { entry, .. }
+        | Action::Kill { entry, .. }
+        | Action::Revoke { entry, .. } => &entry.machine,
+    };
+    match &plan.execution {
+        Execution::Direct(direct) if machine.is_empty() => Some(direct.clone()),
+        Execution::Direct(_) | Execution::Recorded => None,
+    }
+}
+
+/// The entry an action is on; a sweep's UID instead.
+fn entry(action: &Action) -> Result<&Entry, &str> {
+    match action {
+        Action::Sweep { uid, .. } => Err(uid),
+        Action::Prepare { entry }
+        | Action::Launch { entry, .. }
+        | Action::Probe { entry }
+        | Action::Terminate { entry, .. }
+        | Action::Kill { entry, .. }
+        | Action::Revoke { entry, .. } => Ok(entry),
+    }
+}
+
+async fn close_when_idle(slot: Weak<Mutex<Slot>>) {
+    let mut wait = IDLE;
+    loop {
+        tokio::time::sleep(wait).await;
+        let Some(slot) = slot.upgrade() else { return };
+        let mut slot = lock(&slot);
+        let Some(in_use) = &slot.0 else { return };
+        let idle = in_use.used.elapsed();
+        if idle >= IDLE {
+            slot.0 = None;
+            return;
+        }
+        wait = IDLE - idle;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
