@@ -15,6 +15,7 @@ pub mod host;
 pub mod journal;
 pub mod operator;
 pub mod output;
+pub mod reach;
 pub mod run;
 pub mod shim;
 pub mod step;

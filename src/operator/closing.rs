@@ -10,13 +10,13 @@ use tracing::{debug, info, warn};
 use super::events::Announcement;
 use super::fault::bounded;
 use super::finalizer;
-use super::reach::Ways;
 use super::supervisor::Context;
 use crate::api::RemoteCommand;
 use crate::core::action::{Action, Seen};
 use crate::core::plan::Plan;
 use crate::core::stage::Stage;
 use crate::journal::Saved;
+use crate::reach::Ways;
 use crate::step::Reach;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

@@ -187,7 +187,7 @@ impl Check {
             Ok(way) => way,
             Err(hold) => return Verdict::Held(hold.clone()),
         };
-        let ways = super::reach::Ways::new(
+        let ways = crate::reach::Ways::new(
             Arc::clone(&self.context.hosts),
             &self.namespace,
             Arc::new(self.lookup.clone()),

@@ -21,7 +21,6 @@ mod lease;
 mod ledger;
 mod lookup;
 mod put;
-mod reach;
 mod reconcile;
 mod registry;
 mod schema;

@@ -20,7 +20,6 @@ use super::events::Announcer;
 use super::following::{Following, Output};
 use super::ledger::{self, Ledger};
 use super::lookup::Namespace;
-use super::reach::Ways;
 use super::registry::Seat;
 use super::wishes::{Wishes, wishes};
 use super::writer::Writer;
@@ -32,6 +31,7 @@ use crate::core::plan::{Hold, HoldKind};
 use crate::core::stage::Stage;
 use crate::host::hosts::Hosts;
 use crate::journal::{NotSaved, save};
+use crate::reach::Ways;
 use crate::step::{Reach, Step, Turned};
 
 /// What all supervisors share.

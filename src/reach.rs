@@ -1,4 +1,4 @@
-//! How supervisors get at machines, and at what the way to them needs.
+//! How machines are got at, and what the way to them needs: the same for the operator and `run`.
 
 use std::sync::Arc;
 
