@@ -114,7 +114,8 @@ pub struct RunArgs {
     #[arg(short, long = "filename", value_name = "FILE", required = true, num_args = 1..)]
     pub files: Vec<PathBuf>,
     /// Where it is noted what each command has done, so that running it again re-attaches
-    /// [default: $XDG_STATE_HOME/remote-command/run or ~/.local/state/remote-command/run]
+    ///
+    /// Unset: $XDG_STATE_HOME/remote-command/run, or else ~/.local/state/remote-command/run
     #[arg(long, value_name = "DIRECTORY")]
     pub state_directory: Option<PathBuf>,
     /// Ask for a new run of commands that have already been run, or were changed since

@@ -120,7 +120,7 @@ impl Drive {
             plan: &self.job.plan,
             asked: &self.job.asked,
             reach: self.machines.as_ref(),
-            lookup: self.machines.lookup.as_ref(),
+            lookup: self.machines.ways.lookup(),
         };
         step.turn(&mut self.job.store, &mut self.job.stage, seen, &now).await
     }

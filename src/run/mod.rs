@@ -32,6 +32,7 @@ use crate::follow::Destination;
 use crate::host::hosts::Hosts;
 use crate::output::mark::Marks;
 use crate::output::writer::{Writer, standard_streams};
+use crate::reach::Ways;
 
 use documents::{Documents, Namespace};
 use drive::Drive;
@@ -134,9 +135,7 @@ fn drives(
         Drive {
             output: Output::new(destination.clone(), job.tail_bytes),
             machines: Arc::new(Machines {
-                hosts: Arc::clone(hosts),
-                namespace,
-                lookup,
+                ways: Ways::new(Arc::clone(hosts), &namespace, lookup),
                 local: this_machine(job.plan.program.run_as.clone()),
             }),
             job,
