@@ -205,7 +205,8 @@ impl Shell {
 
     fn ended(&self) -> Fault {
         let status = self.status.as_deref().unwrap_or("no status");
-        let message = format!("the helper shell ended ({status}): {}", excerpt(&self.stderr));
+        let said = if self.stderr.is_empty() { &self.noise } else { &self.stderr };
+        let message = format!("the helper shell ended ({status}): {}", excerpt(said));
         Fault::new(Transient::ConnectionLost, message)
     }
 

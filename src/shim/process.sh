@@ -44,7 +44,7 @@ rc_bytes() {
 rc_stat() {
     rc_line=
     {
-        while IFS= read -r rc_l; do rc_line=$rc_line$rc_l; done
+        while IFS= read -r rc_piece; do rc_line=$rc_line$rc_piece; done
     } 2>/dev/null <"$rc_proc/$1/stat" || return 1
     [ "$rc_line" ] || return 1
     rc_pid=${rc_line%% *}
@@ -77,7 +77,7 @@ rc_life() {
 # Milliseconds since boot in rc_up; 0 when nobody can tell.
 rc_uptime() {
     rc_up=
-    { read -r rc_up rc_l; } 2>/dev/null <"$rc_proc/uptime"
+    { read -r rc_up rc_piece; } 2>/dev/null <"$rc_proc/uptime"
     case $rc_up in
     *[!0-9.]* | '') rc_up=0 ;;
     0.*) rc_up=1 ;;

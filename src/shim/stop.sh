@@ -11,14 +11,8 @@ rc_scan() {
     [ -r "$rc_proc/self/stat" ] || return 2
     rc_self
     rc_me=$rc_pid
-    rc_set=$(grep -lsF -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ)
-    [ $? -le 2 ] || return 2
+    rc_find_carriers || return 2
     rc_table=$(cat "$rc_proc"/[0-9]*/stat 2>/dev/null)
-    rc_carriers=' '
-    for rc_l in $rc_set; do
-        rc_l=${rc_l%/environ}
-        rc_carriers="$rc_carriers${rc_l##*/} "
-    done
     rc_set=$rc_carriers
     rc_read_table || return 2
     rc_ours=0
@@ -32,6 +26,30 @@ rc_scan() {
         fi
     fi
     rc_close_over
+}
+
+# Pids of who carries the marker, in rc_carriers. Not every grep looks behind a NUL: then
+# the shell reads, which drops NULs.
+rc_find_carriers() {
+    rc_carriers=' '
+    case ${rc_sees:-} in
+    '') rc_sees=0; printf 'a\0b\n' | grep -q b && rc_sees=1 ;;
+    esac
+    if [ "$rc_sees" = 1 ]; then
+        rc_set=$(grep -ls -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ)
+        [ $? -le 2 ] || return 1
+    else
+        rc_set=
+        for rc_f in "$rc_proc"/[0-9]*/environ; do
+            while IFS= read -r rc_l || [ "$rc_l" ]; do
+                case $rc_l in *"REMOTE_COMMAND_RUN=$rc_mark"*) rc_set="$rc_set $rc_f" ;; esac
+            done 2>/dev/null <"$rc_f"
+        done
+    fi
+    for rc_l in $rc_set; do
+        rc_l=${rc_l%/environ}
+        rc_carriers="$rc_carriers${rc_l##*/} "
+    done
 }
 
 # The table's lines as "pid parent group session", dead ones left out. A name may hold

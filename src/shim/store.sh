@@ -139,10 +139,11 @@ rc_open_store() {
 # Once a day of uptime: tombstones of other boots go, and whatever is older than 30 days
 # when this boot is older than a day. Nothing goes that may still run.
 rc_expire() {
-    rc_uptime
-    { read -r rc_t rc_l; } 2>/dev/null <"$rc_store/expired" || rc_t=
-    [ "$rc_t" = "$rc_boot" ] && [ "$rc_up" -lt $((rc_l + 86400000)) ] && return
     [ "$rc_boot" ] || return
+    rc_uptime
+    rc_t=
+    { read -r rc_t rc_l; } 2>/dev/null <"$rc_store/expired"
+    [ "$rc_t" = "$rc_boot" ] && [ "$rc_up" -lt $((rc_l + 86400000)) ] && return
     { echo "$rc_boot $rc_up" >"$rc_store/expired"; } 2>/dev/null || return
     for rc_dir in "$rc_store"/*/*-*-*; do
         [ -e "$rc_dir/swept" ] || continue

@@ -61,8 +61,14 @@ rc_supervise() {
 
 rc_refuse() {
     rm -f "$rc_dir/script.$rc_call" "$rc_dir/stdin.$rc_call"
-    echo "${rc_say}refused $1" >&7
+    rc_turn_down "$1"
     exit 1
+}
+
+# The word that nothing starts. On a channel of its own it is a report, with its end.
+rc_turn_down() {
+    echo "${rc_say}refused $1" >&7
+    [ -z "$rc_say" ] || echo "${rc_say}end" >&7
 }
 
 # A few names cannot be set in some shells. That is found out before anything starts.
@@ -72,7 +78,7 @@ rc_check_env() {
     PATH) rc_path=$rc_w; return ;;
     *) return ;;
     esac
-    rc_l=$( { unset "$rc_name"; eval "$rc_name=\$rc_w"; eval "printf %s. \"\$$rc_name\""; } 2>/dev/null)
+    rc_l=$( { [ "$rc_name" = OPTIND ] || unset "$rc_name"; eval "$rc_name=\$rc_w"; eval "printf %s. \"\$$rc_name\""; } 2>/dev/null)
     [ "$rc_l" = "$rc_w." ] || rc_begin=denied rc_flaw="$rc_name cannot be set by this host's shell"
 }
 
@@ -144,7 +150,7 @@ rc_become() {
     rc_l="$rc_token launch $rc_call $rc_s $rc_sstart $rc_pid $rc_start"
     rc_l="$rc_l $rc_p $rc_pstart $rc_up $rc_boot $rc_token ."
     if ! { echo "$rc_l" >"$rc_dir/claim.$rc_call"; } 2>/dev/null; then
-        echo "${rc_say}refused the claim could not be written" >&7
+        rc_turn_down 'the claim could not be written'
         exit 0
     fi
     ln "$rc_dir/claim.$rc_call" "$rc_dir/claim" 2>/dev/null
@@ -167,7 +173,7 @@ rc_become() {
     trap - HUP INT QUIT TERM
     # From here on only positional parameters: the user's names may be any.
     while [ "$1" ]; do
-        { unset "$1"; eval "$1=\$2"; export "$1"; } 2>/dev/null
+        { [ "$1" = OPTIND ] || unset "$1"; eval "$1=\$2"; export "$1"; } 2>/dev/null
         shift 2
     done
     shift

@@ -116,8 +116,10 @@ rc_size() {
 # What a finished command left running. One look for the marker says no in most cases.
 rc_look_left() {
     if [ "$rc_boot" ] && ! kill -0 -- "-$rc_c" 2>/dev/null; then
-        grep -qsF -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ
-        case $? in 0) ;; 1 | 2) rc_tree=empty; return ;; esac
+        if rc_find_carriers && [ "$rc_carriers" = ' ' ]; then
+            rc_tree=empty
+            return
+        fi
     fi
     rc_look
 }

@@ -9,6 +9,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod claim;
 mod exact;
-#[allow(dead_code, reason = "tests of the other rules use the rest")]
+mod output;
+mod place;
 mod rig;
+mod stop;
+mod truth;

@@ -2,7 +2,7 @@
 //! When it goes, whatever was started in it goes too.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -89,9 +89,13 @@ impl Rig {
     }
 
     pub fn local(place: &Place) -> Local {
+        Rig::local_with(place, "bin/sh")
+    }
+
+    fn local_with(place: &Place, login: &str) -> Local {
         let bin = place.join("bin").display().to_string();
         let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
-        Local::new(place.join("bin/sh"))
+        Local::new(place.join(login))
             .env("HOME", &place.join("home").display().to_string())
             .env("PATH", &path)
             .env("RIG", &place.path().display().to_string())
@@ -118,9 +122,69 @@ impl Rig {
         Attempt { host, entry: entry(), identity: None, plan }
     }
 
+    /// Whatever runs in it, helper shells included.
+    pub fn processes(&self) -> Vec<Process> {
+        marked_processes(&mark(&self.place))
+    }
+
     pub fn store(&self) -> PathBuf {
         let machine = fs::read_to_string("/etc/machine-id").unwrap();
         self.place.join("state/remote-command").join(machine.trim())
+    }
+
+    /// A program that comes before all others on the rig's path.
+    pub fn program(&self, name: &str, text: &str) {
+        let path = self.place.join("bin").join(name);
+        let _ = fs::remove_file(&path);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// A rig whose state directory is a small disk, mounted where nobody else sees it.
+pub struct SmallDisk {
+    pub rig: Rig,
+    holder: Process,
+}
+
+impl SmallDisk {
+    /// Needs root, for the mount.
+    pub async fn new(sh: Sh) -> SmallDisk {
+        let mut rig = Rig::new(sh);
+        let root = rig.place.path().display().to_string();
+        let script = format!(
+            "mount -t tmpfs -o size=128k,mode=700 none {root}/state && echo $$ >{root}/holder && \
+             exec sleep 600"
+        );
+        // The keeper's mark ends it, with the mount.
+        Command::new(programs::debian("unshare", "util-linux").unwrap())
+            .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script])
+            .env("RIG", &root)
+            .spawn()
+            .unwrap();
+        let pid = text_of(&rig.place.join("holder")).await.trim().parse().unwrap();
+        let shell = rig.place.join("bin/sh").display().to_string();
+        rig.program("login", &format!("#!/bin/dash\nexec nsenter -t {pid} -m {shell} \"$@\"\n"));
+        rig.transport = Arc::new(Rig::local_with(&rig.place, "bin/login"));
+        SmallDisk { rig, holder: Process::of(pid).unwrap() }
+    }
+
+    /// Runs a script where the disk can be seen, with $1 as the state directory.
+    pub fn run(&self, script: &str) -> String {
+        let output = Command::new("nsenter")
+            .args(["-t", &self.holder.pid.to_string(), "-m", "/bin/sh", "-c", script, "sh"])
+            .arg(self.rig.place.join("state"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn fill(&self) {
+        self.run("dd if=/dev/zero of=$1/filler bs=4096 count=100; dd if=/dev/zero of=$1/filler2 bs=1 count=5000");
+    }
+
+    pub fn free(&self) {
+        self.run("rm -f $1/filler $1/filler2");
     }
 }
 

@@ -1,0 +1,248 @@
+//! At most once: who may start an entry, and who may say that nobody did.
+
+use std::fs;
+use std::path::Path;
+
+use futures::future::join_all;
+use remote_command::core::action::{Action, Expect, Seen, StopReason};
+use remote_command::core::record::{EntrySeen, Tree};
+
+use crate::rig::{Attempt, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
+use crate::support::processes::{Identity, Signal};
+
+use crate::under_every_shell;
+
+under_every_shell! {
+    of_24_launches_of_one_entry_exactly_one_starts
+    launches_and_revokes_that_race_agree_on_the_taker
+    a_launch_stalled_before_its_claim_loses_to_a_revoke
+    a_claim_names_the_process_that_became_the_command
+    a_launch_is_refused_in_another_boot_or_store_or_too_late
+    another_token_is_another_entry
+    a_revoke_in_another_boot_or_store_takes_nothing
+    a_revoked_claim_of_another_boot_proves_nothing
+    a_claim_that_somebody_removed_is_not_an_entry_that_never_started
+    every_verb_may_be_repeated_and_come_late
+    a_tombstone_turns_away_every_later_launch
+}
+
+fn once(rig: &Rig, file: &Path) -> Attempt {
+    rig.command(&["/bin/sh", "-c", "echo started >>$0; sleep 0.3", file.to_str().unwrap()])
+}
+
+fn starts(file: &Path) -> usize {
+    fs::read_to_string(file).unwrap_or_default().lines().count()
+}
+
+/// Another operator that knows the same entry.
+fn rival(rig: &Rig, attempt: &Attempt) -> Attempt {
+    let mut rival = rig.attempt(attempt.plan.clone());
+    rival.entry = attempt.entry.clone();
+    rival.identity.clone_from(&attempt.identity);
+    rival
+}
+
+async fn of_24_launches_of_one_entry_exactly_one_starts(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    let rivals: Vec<_> = (0..24).map(|_| rival(&rig, &attempt)).collect();
+    let seen = join_all(rivals.iter().map(|rival| rival.act(rival.launch_action()))).await;
+    let processes: Vec<_> = seen.into_iter().map(|seen| claimed(seen).processes).collect();
+    assert!(processes.iter().all(|p| *p == processes[0]), "{processes:?}");
+    assert_eq!(attempt.finished().await.code(), 0);
+    assert_eq!(starts(&file), 1);
+}
+
+async fn launches_and_revokes_that_race_agree_on_the_taker(sh: Sh) {
+    let rig = Rig::new(sh);
+    for round in 0..6 {
+        let file = rig.place.join(&format!("starts{round}"));
+        let mut attempt = once(&rig, &file);
+        attempt.prepare().await;
+        let rivals: Vec<_> = (0..12).map(|_| rival(&rig, &attempt)).collect();
+        let seen = join_all(rivals.iter().enumerate().map(async |(i, rival)| {
+            if (i + round) % 2 == 0 {
+                record(rival.act(rival.launch_action()).await).entry
+            } else {
+                rival.revoke().await.entry
+            }
+        }))
+        .await;
+        let revoked = seen.iter().filter(|entry| **entry == EntrySeen::Revoked).count();
+        assert!(revoked == 0 || revoked == seen.len(), "{seen:?}");
+        if revoked == 0 {
+            assert_eq!(attempt.finished().await.code(), 0);
+        }
+        assert_eq!(starts(&file), usize::from(revoked == 0), "{seen:?}");
+    }
+}
+
+/// A claim's `ln` that stops itself just before it would link.
+fn stall_the_next_claim(rig: &Rig) {
+    let script = "#!/bin/dash\ncase \"$2\" in */claim) if [ -e $RIG/hold ]; then\n\
+                  rm $RIG/hold; echo $$ >$RIG/stalled; kill -STOP $$; fi ;; esac\n\
+                  exec /bin/ln \"$@\"\n";
+    rig.program("ln", script);
+    fs::write(rig.place.join("hold"), "").unwrap();
+}
+
+async fn a_launch_stalled_before_its_claim_loses_to_a_revoke(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    stall_the_next_claim(&rig);
+    let stalled = rival(&rig, &attempt);
+    let launch = tokio::spawn(async move { stalled.act(stalled.launch_action()).await });
+    let pid = text_of(&rig.place.join("stalled")).await.trim().parse().unwrap();
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Unclaimed);
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked);
+    Identity::of(pid).unwrap().signal(Signal::CONT);
+    assert_eq!(record(launch.await.unwrap()).entry, EntrySeen::Revoked);
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Revoked);
+    assert_eq!(starts(&file), 0);
+}
+
+async fn a_claim_names_the_process_that_became_the_command(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.command(&["/bin/sh", "-c", "echo $$; exec sleep 60"]);
+    let claimed = attempt.launch().await;
+    let record = attempt.until("its pid", |record| record.output.stdout.bytes > 0).await;
+    let chunk = attempt.output(remote_command::host::Stream::Stdout).await;
+    let pid: u32 = String::from_utf8(chunk).unwrap().trim().parse().unwrap();
+    assert_eq!(claimed.processes.command.pid, pid);
+    let now = claim_of(&record);
+    assert_eq!(now.processes, claimed.processes);
+    assert_eq!(now.processes.boot, record.boot);
+    let start = Identity::of(pid).unwrap().start;
+    assert_eq!(now.processes.command.start, start);
+    assert!(is_alive(now.processes.supervisor.pid));
+}
+
+async fn a_launch_is_refused_in_another_boot_or_store_or_too_late(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    let right = attempt.expect();
+    let wrong = [
+        Expect { boot: "another".into(), ..right.clone() },
+        Expect { boot: String::new(), ..right.clone() },
+        Expect { store: "0".repeat(32), ..right.clone() },
+        Expect { latest_uptime_ms: 1, ..right.clone() },
+    ];
+    for expect in wrong {
+        let entry = attempt.entry.clone();
+        let seen = attempt.act(Action::Launch { entry, expect }).await;
+        assert!(matches!(seen, Seen::Refused { .. }), "{seen:?}");
+    }
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Unclaimed);
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked);
+    assert_eq!(starts(&file), 0);
+}
+
+async fn another_token_is_another_entry(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    let mut stranger = rival(&rig, &attempt);
+    stranger.entry.token = "f".repeat(32);
+    assert_eq!(record(stranger.act(stranger.launch_action()).await).entry, EntrySeen::Wiped);
+    assert_eq!(stranger.revoke().await.entry, EntrySeen::Wiped);
+    assert_eq!(stranger.probe().await.entry, EntrySeen::Wiped);
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Unclaimed);
+    assert_eq!(starts(&file), 0);
+}
+
+async fn a_revoke_in_another_boot_or_store_takes_nothing(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.command(&["/bin/true"]);
+    attempt.prepare().await;
+    let (entry, right) = (attempt.entry.clone(), attempt.expect());
+    for (boot, store) in [("another".into(), right.store), (right.boot, "0".repeat(32))] {
+        let entry = entry.clone();
+        let seen = record(attempt.act(Action::Revoke { entry, boot, store }).await);
+        assert_eq!(seen.entry, EntrySeen::Unclaimed);
+    }
+    assert!(!attempt.directory(&rig).join("claim").exists());
+}
+
+async fn a_revoked_claim_of_another_boot_proves_nothing(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.command(&["/bin/true"]);
+    let boot = attempt.prepare().await.boot.clone();
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked);
+    let claim = attempt.directory(&rig).join("claim");
+    let text = fs::read_to_string(&claim).unwrap();
+    fs::write(&claim, text.replace(&boot, "another")).unwrap();
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Unclaimed);
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Unclaimed);
+}
+
+async fn a_claim_that_somebody_removed_is_not_an_entry_that_never_started(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.launch().await;
+    attempt.finished().await;
+    fs::remove_file(attempt.directory(&rig).join("claim")).unwrap();
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Wiped);
+    assert_eq!(record(attempt.act(attempt.launch_action()).await).entry, EntrySeen::Wiped);
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Wiped);
+    assert_eq!(starts(&file), 1);
+}
+
+async fn every_verb_may_be_repeated_and_come_late(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = rig.command(&["/bin/sh", "-c", "echo started >>$0; exec sleep 60"]);
+    attempt.plan.program.argv.push(file.display().to_string());
+    let first = attempt.prepare().await.clone();
+    let again = attempt.prepare().await.clone();
+    assert_eq!((&first.boot, &first.store), (&again.boot, &again.store));
+    let launch = attempt.launch_action();
+    let claim = claimed(attempt.act(launch.clone()).await).processes;
+    assert_eq!(claimed(attempt.act(launch.clone()).await).processes, claim);
+    attempt.prepare().await;
+    assert_eq!(claim_of(&attempt.revoke().await).processes, claim);
+    for _ in 0..2 {
+        attempt.terminate(StopReason::Cancelled).await;
+    }
+    for _ in 0..2 {
+        let record = attempt.kill(StopReason::Deleted, None).await;
+        assert_eq!(record.tree, Tree::Empty, "{record:?}");
+        assert_eq!(claim_of(&record).stop, Some(StopReason::Cancelled));
+    }
+    attempt.finished().await;
+    assert_eq!(claim_of(&attempt.terminate(StopReason::Deleted).await).processes, claim);
+    assert_eq!(claimed(attempt.act(launch.clone()).await).processes, claim);
+    for _ in 0..2 {
+        attempt.sweep().await;
+        assert_eq!(attempt.probe().await.entry, EntrySeen::Wiped);
+        assert_eq!(attempt.revoke().await.entry, EntrySeen::Wiped);
+        attempt.prepare().await;
+        assert_eq!(record(attempt.act(launch.clone()).await).entry, EntrySeen::Wiped);
+        assert_eq!(attempt.kill(StopReason::Deleted, None).await.entry, EntrySeen::Wiped);
+    }
+    assert_eq!(starts(&file), 1);
+}
+
+async fn a_tombstone_turns_away_every_later_launch(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut unclaimed = once(&rig, &file);
+    unclaimed.prepare().await;
+    unclaimed.sweep().await;
+    assert_eq!(record(unclaimed.act(unclaimed.launch_action()).await).entry, EntrySeen::Wiped);
+    let directory = unclaimed.directory(&rig);
+    let left: Vec<_> = fs::read_dir(&directory).unwrap().flatten().map(|f| f.file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    // Even when all but the claim is gone.
+    fs::remove_file(directory.join("swept")).unwrap();
+    unclaimed.prepare().await;
+    assert_eq!(record(unclaimed.act(unclaimed.launch_action()).await).entry, EntrySeen::Revoked);
+    assert_eq!(starts(&file), 0);
+}

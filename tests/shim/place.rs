@@ -1,0 +1,233 @@
+//! Where records are kept, for how long, and what is no place for them.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use remote_command::core::action::{Action, Seen};
+use remote_command::core::fault::Fault;
+use remote_command::core::record::EntrySeen;
+
+use crate::rig::{Rig, Sh, record};
+use crate::under_every_shell;
+
+under_every_shell! {
+    records_are_for_their_owner_only
+    a_store_that_somebody_else_could_write_to_is_refused
+    a_store_reached_by_a_symbolic_link_is_refused
+    the_default_places_are_tried_in_order
+    a_network_file_system_is_used_only_when_named
+    a_new_store_has_a_new_id_and_an_old_launch_is_refused
+    another_machine_is_told_apart_before_anything_is_done
+    tombstones_of_another_boot_go
+    records_older_than_30_days_go_after_a_day_of_uptime
+}
+
+async fn unusable(rig: &Rig) -> Fault {
+    let attempt = rig.command(&["/bin/true"]);
+    let seen = attempt.act(Action::Prepare { entry: attempt.entry.clone() }).await;
+    let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.reason(), "HostUnusable", "{fault:?}");
+    fault
+}
+
+async fn records_are_for_their_owner_only(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.script("cat; echo here").env("SECRET", "value");
+    attempt.plan.program.stdin = Some(remote_command::core::plan::Value::Literal("in".into()));
+    attempt.run().await;
+    let mut open = vec![rig.place.join("state/remote-command")];
+    while let Some(path) = open.pop() {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        if path.is_dir() {
+            assert_eq!(mode, 0o700, "{}", path.display());
+            open.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+        } else {
+            assert_eq!(mode, 0o600, "{}", path.display());
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!text.contains("value"), "{}", path.display());
+        }
+    }
+}
+
+async fn a_store_that_somebody_else_could_write_to_is_refused(sh: Sh) {
+    let rig = Rig::new(sh);
+    rig.command(&["/bin/true"]).prepare().await;
+    for directory in [rig.place.join("state/remote-command"), rig.store()] {
+        fs::set_permissions(&directory, Permissions::from_mode(0o770)).unwrap();
+        assert!(unusable(&rig).await.message.contains("0700"));
+        fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        chown(&directory, Some(65_534), None).unwrap();
+        assert!(unusable(&rig).await.message.contains("belongs to"));
+        chown(&directory, Some(0), None).unwrap();
+    }
+    rig.command(&["/bin/true"]).prepare().await;
+}
+
+async fn a_store_reached_by_a_symbolic_link_is_refused(sh: Sh) {
+    let rig = Rig::new(sh);
+    let elsewhere = rig.place.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
+    symlink(&elsewhere, rig.place.join("state/remote-command")).unwrap();
+    assert!(unusable(&rig).await.message.contains("symbolic link"));
+}
+
+async fn the_default_places_are_tried_in_order(sh: Sh) {
+    let mut rig = Rig::new(sh);
+    rig.account.state_directory = None;
+    let machine = fs::read_to_string("/etc/machine-id").unwrap().trim().to_owned();
+    rig.command(&["/bin/true"]).prepare().await;
+    assert!(rig.place.join("home/.local/state/remote-command").join(&machine).join("id").exists());
+    let xdg = rig.place.join("xdg");
+    rig.transport = Arc::new(Rig::local(&rig.place).env("XDG_STATE_HOME", xdg.to_str().unwrap()));
+    let mut attempt = rig.command(&["/bin/true"]);
+    attempt.prepare().await;
+    assert!(xdg.join("remote-command").join(&machine).join("id").exists());
+    rig.transport = Arc::new(Rig::local(&rig.place));
+    let mut homeless = rig.attempt(attempt.plan.clone());
+    homeless.entry = attempt.entry.clone();
+    assert_eq!(homeless.probe().await.entry, EntrySeen::Wiped);
+    // An entry is found in every place that the account has, not only in the first.
+    rig.transport = Arc::new(
+        Rig::local(&rig.place)
+            .env("XDG_STATE_HOME", xdg.to_str().unwrap())
+            .env("HOME", rig.place.join("another").to_str().unwrap()),
+    );
+    let mut found = rig.attempt(attempt.plan.clone());
+    found.entry = attempt.entry.clone();
+    assert_eq!(found.probe().await.entry, EntrySeen::Unclaimed);
+}
+
+async fn a_network_file_system_is_used_only_when_named(sh: Sh) {
+    let mut rig = Rig::new(sh);
+    let home = rig.place.join("home").display().to_string();
+    let fake = rig.place.join("proc");
+    fs::create_dir_all(fake.join("self")).unwrap();
+    let mounts = format!("dev / ext4 rw 0 0\nserver:/home {home} nfs4 rw 0 0\n");
+    fs::write(fake.join("self/mounts"), mounts).unwrap();
+    rig.account.procfs = fake.display().to_string();
+    let named = rig.account.state_directory.replace(home.clone());
+    rig.command(&["/bin/true"]).prepare().await;
+    assert!(rig.place.join("home/remote-command").exists());
+    rig.account.state_directory = None;
+    let mut elsewhere = rig.command(&["/bin/true"]);
+    elsewhere.prepare().await;
+    assert!(!rig.place.join("home/.local/state/remote-command").exists());
+    let uid = &elsewhere.entry.uid;
+    let machine = &elsewhere.entry.machine;
+    let fallback = format!("/var/tmp/remote-command-0/{machine}/{uid}");
+    assert!(fs::exists(&fallback).unwrap());
+    fs::remove_dir_all(fallback).unwrap();
+    rig.account.state_directory = named;
+}
+
+async fn a_new_store_has_a_new_id_and_an_old_launch_is_refused(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.command(&["/bin/true"]);
+    let old = attempt.prepare().await.store.clone();
+    fs::remove_dir_all(rig.store()).unwrap();
+    assert_eq!(attempt.probe().await.entry, EntrySeen::Wiped);
+    let mut other = rig.attempt(attempt.plan.clone());
+    other.entry = crate::rig::entry();
+    let new = other.prepare().await.store.clone();
+    assert_ne!(old, new);
+    let launch = attempt.launch_action();
+    assert_eq!(record(attempt.act(launch.clone()).await).entry, EntrySeen::Wiped);
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Wiped);
+    // Prepared anew in the new store, the launch that was saved for the old one is refused.
+    let entry = attempt.entry.clone();
+    attempt.act(Action::Prepare { entry }).await;
+    let seen = attempt.act(launch).await;
+    assert!(matches!(seen, Seen::Refused { .. }), "{seen:?}");
+}
+
+async fn another_machine_is_told_apart_before_anything_is_done(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.command(&["/bin/sleep", "300"]);
+    attempt.launch().await;
+    attempt.entry.machine = "0".repeat(32);
+    let (entry, expect) = (attempt.entry.clone(), attempt.expect());
+    let (boot, store) = (expect.boot.clone(), expect.store.clone());
+    let reason = remote_command::core::action::StopReason::Fenced;
+    let (uid, machine) = (entry.uid.clone(), entry.machine.clone());
+    let verbs = [
+        Action::Launch { entry: entry.clone(), expect },
+        Action::Probe { entry: entry.clone() },
+        Action::Kill { entry: entry.clone(), reason, processes: None },
+        Action::Revoke { entry, boot, store },
+        Action::Sweep { uid, machine },
+    ];
+    for verb in verbs {
+        let seen = attempt.act(verb).await;
+        let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+        assert_eq!(fault.reason(), "WrongHost");
+    }
+    attempt.entry.machine = String::new();
+    let claim = crate::rig::claim_of(&attempt.probe().await);
+    assert!(crate::rig::is_alive(claim.processes.command.pid) && claim.stop.is_none());
+}
+
+async fn tombstones_of_another_boot_go(sh: Sh) {
+    let rig = Rig::new(sh);
+    let (mut swept, mut kept) = (rig.command(&["/bin/true"]), rig.command(&["/bin/true"]));
+    for attempt in [&mut swept, &mut kept] {
+        attempt.run().await;
+    }
+    swept.sweep().await;
+    assert!(swept.directory(&rig).join("claim").exists());
+    for attempt in [&swept, &kept] {
+        let claim = attempt.directory(&rig).join("claim");
+        let boot = &attempt.identity.as_ref().unwrap().boot;
+        let text = fs::read_to_string(&claim).unwrap();
+        fs::write(&claim, text.replace(boot, "another")).unwrap();
+    }
+    // Once a day of uptime is often enough.
+    rig.command(&["/bin/true"]).prepare().await;
+    assert!(swept.directory(&rig).exists());
+    fs::remove_file(rig.store().join("expired")).unwrap();
+    rig.command(&["/bin/true"]).prepare().await;
+    crate::support::until(Duration::from_secs(20), "the tombstone is gone", async || {
+        !swept.directory(&rig).exists()
+    })
+    .await
+    .unwrap();
+    assert_eq!(crate::rig::exit_of(&kept.probe().await).unwrap().code(), 0);
+}
+
+async fn records_older_than_30_days_go_after_a_day_of_uptime(sh: Sh) {
+    let mut rig = Rig::new(sh);
+    let fake = rig.place.join("proc");
+    fs::create_dir(&fake).unwrap();
+    for real in ["self", "sys", "1"] {
+        symlink(format!("/proc/{real}"), fake.join(real)).unwrap();
+    }
+    let up = |days: u32| {
+        fs::write(fake.join("uptime"), format!("{}.00 1.00\n", days * 86_400 + 60)).unwrap()
+    };
+    up(1);
+    rig.account.procfs = fake.display().to_string();
+    let (mut old, mut swept, mut young) =
+        (rig.command(&["/bin/true"]), rig.command(&["/bin/true"]), rig.command(&["/bin/true"]));
+    for attempt in [&mut old, &mut swept, &mut young] {
+        attempt.run().await;
+    }
+    swept.sweep().await;
+    for file in [old.directory(&rig).join("exit"), swept.directory(&rig).join("swept")] {
+        let status = Command::new("touch").args(["-d", "31 days ago"]).arg(file).status().unwrap();
+        assert!(status.success());
+    }
+    // A clock that jumped is no reason: the boot must be older than a day since the claim.
+    fs::remove_file(rig.store().join("expired")).unwrap();
+    rig.command(&["/bin/true"]).prepare().await;
+    rig.command(&["/bin/true"]).prepare().await;
+    assert!(old.directory(&rig).exists() && swept.directory(&rig).exists());
+    up(3);
+    let mut next = rig.command(&["/bin/true"]);
+    next.prepare().await;
+    next.prepare().await;
+    assert!(!old.directory(&rig).exists() && !swept.directory(&rig).exists());
+    assert!(young.directory(&rig).exists());
+}
