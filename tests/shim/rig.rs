@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -145,6 +145,7 @@ impl Rig {
 pub struct SmallDisk {
     pub rig: Rig,
     holder: Process,
+    mounted: Child,
 }
 
 impl SmallDisk {
@@ -156,8 +157,8 @@ impl SmallDisk {
             "mount -t tmpfs -o size=128k,mode=700 none {root}/state && echo $$ >{root}/holder && \
              exec sleep 600"
         );
-        // The keeper's mark ends it, with the mount.
-        Command::new(programs::debian("unshare", "util-linux").unwrap())
+        // The mount goes with its last process.
+        let mounted = Command::new(programs::debian("unshare", "util-linux").unwrap())
             .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script])
             .env("RIG", &root)
             .spawn()
@@ -166,7 +167,7 @@ impl SmallDisk {
         let shell = rig.place.join("bin/sh").display().to_string();
         rig.program("login", &format!("#!/bin/dash\nexec nsenter -t {pid} -m {shell} \"$@\"\n"));
         rig.transport = Arc::new(Rig::local_with(&rig.place, "bin/login"));
-        SmallDisk { rig, holder: Process::of(pid).unwrap() }
+        SmallDisk { rig, holder: Process::of(pid).unwrap(), mounted }
     }
 
     /// Runs a script where the disk can be seen, with $1 as the state directory.
@@ -185,6 +186,13 @@ impl SmallDisk {
 
     pub fn free(&self) {
         self.run("rm -f $1/filler $1/filler2");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.mounted.kill();
+        let _ = self.mounted.wait();
     }
 }
 
