@@ -6,11 +6,14 @@
     reason = "a panic here is a failed test, as it should be"
 )]
 
+#[path = "../sessions/mod.rs"]
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod claim;
 mod exact;
+mod login;
 mod output;
 mod place;
 mod rig;
