@@ -114,16 +114,20 @@ impl Host {
 
     fn prepare(&mut self, entry: &Entry) -> Seen {
         let known = if self.mutant == Mutant::TokenIgnored {
-            // The number is the name, and preparing it again makes it anew.
+            // The number is the name: another token takes the entry over and makes it anew,
+            // the same one again finds it as it is.
             let number = |e: &Entry| (e.run, e.attempt, e.kind);
-            self.places
-                .iter_mut()
-                .find(|p| number(&p.entry) == number(entry) && !p.tombstone)
-                .map(|place| {
+            let named = |p: &&mut Place| number(&p.entry) == number(entry) && !p.tombstone;
+            let place = self.places.iter_mut().find(named);
+            if let Some(place) = place {
+                if place.entry.token != entry.token {
+                    place.entry.token.clone_from(&entry.token);
                     place.claim = Claim::Free;
-                    place.present = true;
-                })
-                .is_some()
+                }
+                true
+            } else {
+                false
+            }
         } else {
             self.places.iter().any(|p| p.entry.token == entry.token && (p.present || p.tombstone))
         };

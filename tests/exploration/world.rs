@@ -194,7 +194,8 @@ impl World {
                 p.entry.kind == Kind::Verify && !p.is_alive() && p.ended_with != Some(100)
             }
         };
-        self.host.places.retain(|p| !spent(p) || named(&p.entry.token));
+        let by_number = self.mutant() == Mutant::TokenIgnored;
+        self.host.places.retain(|p| by_number || !spent(p) || named(&p.entry.token));
         self.ghost.never.retain(|token| named(token));
         self.network.sort_by_key(|a| format!("{a:?}"));
     }
