@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -66,7 +66,7 @@ impl Command {
     /// What is logged unless asked for otherwise: `run` tells its progress by other means.
     pub fn log_directives(&self) -> &'static str {
         match self {
-            Self::Operator(_) => "info,kube=warn,russh=warn",
+            Self::Operator(_) => "info,kube=warn,kube_client::client=off,russh=warn",
             Self::Run(_) | Self::Crds { .. } | Self::Completion { .. } => "error",
         }
     }
@@ -211,6 +211,7 @@ fn called_as() -> String {
 pub fn start_logging(args: &LogArgs, default: &str) {
     let filter = EnvFilter::new(args.log.as_deref().unwrap_or(default));
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    let log = log.with_ansi(io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

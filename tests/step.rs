@@ -93,7 +93,7 @@ fn seen(entry: Entry, ended: bool) -> Seen {
     let processes =
         ProcessIds { boot: "boot".to_owned(), supervisor: process(10), command: process(11) };
     let life = if ended { Life::Gone } else { Life::Alive };
-    let exit = parse_exit("T 0 - ran T 0 .", "T").filter(|_| ended);
+    let exit = parse_exit("T 0 - ran 1999 - T 0 .", "T").filter(|_| ended);
     let claimed = Claimed {
         processes,
         supervisor: life,

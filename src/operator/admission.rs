@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+/// How many of those who wait are woken when a place is given back.
+const WOKEN: usize = 8;
+
 /// Which host is meant: a RemoteHost of a namespace, or the address of an inline one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostKey {
@@ -118,7 +121,9 @@ impl Drop for Ticket {
         let mut hosts = self.admission.lock();
         let Some(places) = hosts.get_mut(&self.key) else { return };
         places.remove(&self.uid);
-        for guest in &places.waiting {
+        // Those at the end of a long queue look again at leisure: waking them all would make
+        // them all say who is before them now.
+        for guest in places.waiting.iter().take(WOKEN) {
             guest.wake.notify_one();
         }
         if places.held.is_empty() && places.waiting.is_empty() {

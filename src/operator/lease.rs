@@ -86,15 +86,24 @@ impl Leadership {
     /// Renews the Lease until somebody else holds it.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
+        let mut doubtful = false;
         loop {
             sleep(self.terms.retry_period).await;
             match self.renew().await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return,
-                Err(failure) if renewed.elapsed() > self.terms.renew_deadline => {
-                    warn!(%failure, seconds = renewed.elapsed().as_secs(), "leadership is in doubt");
+                Ok(true) => {
+                    if std::mem::take(&mut doubtful) {
+                        info!("leadership is certain again");
+                    }
+                    renewed = Instant::now();
                 }
-                Err(failure) => debug!(%failure, "the lease could not be renewed"),
+                Ok(false) => return,
+                Err(failure) => {
+                    debug!(%failure, "the lease could not be renewed");
+                    if !doubtful && renewed.elapsed() > self.terms.renew_deadline {
+                        warn!(%failure, "leadership is in doubt");
+                        doubtful = true;
+                    }
+                }
             }
         }
     }

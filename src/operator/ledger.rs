@@ -5,22 +5,34 @@
 //! stage in other words.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::Resource;
+use tokio::time::sleep;
+use tracing::info;
 
 use super::events::{Announcement, Announcer};
+use super::following::{Following, Source};
+
 use super::registry::Key;
 use super::stage::record;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
-use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus};
+use crate::api::{Phase, RemoteCommand, RemoteCommandStatus};
+use crate::core::action::Action;
 use crate::core::phase;
 use crate::core::plan::Plan;
 use crate::core::stage::Stage;
-use crate::journal::{Journal, NotSaved};
+use crate::journal::{Journal, NotSaved, save};
+use crate::reach::Ways;
+use crate::step::Reach as _;
+
+/// How often output is read on while a save waits.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
 /// Keeps one object's stage.
 pub struct Ledger {
@@ -36,8 +48,10 @@ pub struct Entry<'a> {
     pub ledger: &'a mut Ledger,
     pub object: &'a Arc<RemoteCommand>,
     pub plan: &'a Plan,
-    /// What is known of the output of an attempt, by run and attempt.
-    pub output: &'a (dyn Fn(i32, i32) -> Option<OutputStatus> + Send + Sync),
+    /// Output goes on while a save waits for the API server.
+    pub following: &'a mut Following,
+    pub source: &'a Source,
+    pub ways: &'a Ways,
     /// Set when another stage is stored than the one that was decided from.
     pub overtaken: Option<Arc<RemoteCommand>>,
 }
@@ -64,6 +78,8 @@ impl Ledger {
         if status.phase == former {
             return;
         }
+        let (phase, reason) = (status.phase.as_str(), status.reason.as_deref().unwrap_or_default());
+        info!(namespace = self.key.namespace, name = self.key.name, phase, reason);
         let announcement = Announcement {
             warning: matches!(status.phase, Phase::Failed | Phase::Unknown),
             reason: status.reason.clone().unwrap_or_else(|| status.phase.as_str().to_owned()),
@@ -81,7 +97,7 @@ impl Entry<'_> {
         let summary = phase::summary(self.plan, stage);
         // What an earlier supervisor showed of the same attempt stays until more is known.
         let same = (shown.run, shown.attempt) == (Some(stage.run), Some(stage.attempt));
-        let output = (self.output)(stage.run, stage.attempt);
+        let output = self.following.status(stage.run, stage.attempt);
         let known = Known {
             stage,
             record: record(stage)?,
@@ -100,6 +116,16 @@ impl Entry<'_> {
         let former = std::mem::replace(&mut self.ledger.shown, status).phase;
         self.ledger.announce(self.object, former);
         self.ledger.writer.show(request).await;
+    }
+
+    /// Reads on while nothing can be saved. What is seen decides nothing: it is seen again.
+    async fn look(&mut self, stage: &Stage) {
+        let Some(attempt) = super::stage::live(stage) else { return };
+        let probe = Action::Probe { entry: attempt.entry.clone() };
+        let Ok(probe) = save(self, stage, stage, probe).await else { return };
+        let host = self.ways.host(&attempt.connection);
+        let seen = host.act(self.plan, &probe, None).await;
+        self.following.observe(self.source, &seen, &host).await;
     }
 
     fn request(
@@ -128,7 +154,15 @@ impl Journal for Entry<'_> {
         let ended = before.outcome.is_none() && stage.outcome.is_some();
         let urgency = if ended { Urgency::Terminal } else { Urgency::Stage };
         let request = self.request(stored, &status, urgency);
-        match self.ledger.writer.save(request).await {
+        let writer = self.ledger.writer.clone();
+        let mut saved = pin!(writer.save(request));
+        let acknowledged = loop {
+            tokio::select! {
+                acknowledged = &mut saved => break acknowledged,
+                () = sleep(LOOK_PERIOD) => self.look(before).await,
+            }
+        };
+        match acknowledged {
             Some(Acknowledged::Written) => {
                 let former = std::mem::replace(&mut self.ledger.shown, status).phase;
                 self.ledger.announce(self.object, former);

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::api::{RemoteCommand, StageRecord};
-use crate::core::stage::{Attempt, Place, Stage};
+use crate::core::plan::HoldKind;
+use crate::core::stage::{Attempt, Place, Stage, WaitingOn};
 
 /// The stored stage cannot be understood: a newer operator may have written it. Nothing may
 /// be done with its object then.
@@ -47,6 +48,14 @@ pub fn live(stage: &Stage) -> Option<&Attempt> {
     let current = stage.current.as_ref()?;
     let ended = matches!(current.place, Place::Ended(_)) || stage.outcome.is_some();
     (!ended).then_some(current)
+}
+
+/// What kind of thing the next launch was last found to wait for.
+pub fn hold(stage: &Stage) -> Option<HoldKind> {
+    match stage.waiting.as_ref().map(|waiting| &waiting.on) {
+        Some(WaitingOn::Hold(kind, _)) => Some(*kind),
+        Some(WaitingOn::Fault(_) | WaitingOn::HostChanged) | None => None,
+    }
 }
 
 fn strip_nulls(value: &mut Value) {

@@ -49,8 +49,8 @@ pub struct Context {
 }
 
 /// First pause before something missing is looked for again.
-const FIRST_RECHECK: Duration = Duration::from_secs(10);
-const LONGEST_RECHECK: Duration = Duration::from_secs(120);
+const FIRST_RECHECK: Duration = Duration::from_secs(2);
+const LONGEST_RECHECK: Duration = Duration::from_secs(60);
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// At most this often a status is written only because there is more output.
@@ -169,12 +169,13 @@ impl Supervisor {
             return self.retry(stage, &message);
         }
         let had_ended = stage.outcome.is_some();
-        let following = &self.following;
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
             plan: &wishes.plan,
-            output: &|run, attempt| following.status(run, attempt),
+            following: &mut self.following,
+            source: &wishes.source,
+            ways: &self.ways,
             overtaken: None,
         };
         let step = Step {
@@ -260,6 +261,8 @@ impl Supervisor {
         wake: Option<Timestamp>,
     ) -> Next {
         let hold = wishes.asked.hold.as_ref().map(|hold| hold.kind);
+        // A value that could not be fetched for the launch is a hold that only the stage shows.
+        let waits_on = hold.or_else(|| stage::hold(&stage));
         if stage::live(&stage).is_none() && hold != Some(HoldKind::Busy) {
             self.ticket = None;
         }
@@ -272,13 +275,14 @@ impl Supervisor {
             self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
-        let recheck = match hold {
+        let recheck = match waits_on {
             Some(HoldKind::Missing | HoldKind::Invalid) => {
                 let pause = self.recheck;
                 self.recheck = pause.saturating_mul(2).min(LONGEST_RECHECK);
                 Some(Instant::now() + pause)
             }
-            Some(HoldKind::Busy) | None => {
+            Some(HoldKind::Busy) => Some(Instant::now() + LONGEST_RECHECK),
+            None => {
                 self.recheck = FIRST_RECHECK;
                 None
             }
@@ -297,12 +301,13 @@ impl Supervisor {
         wishes: &Wishes,
         stage: &Stage,
     ) -> Option<Instant> {
-        let following = &self.following;
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
             plan: &wishes.plan,
-            output: &|run, attempt| following.status(run, attempt),
+            following: &mut self.following,
+            source: &wishes.source,
+            ways: &self.ways,
             overtaken: None,
         };
         let status = match entry.status(stage) {
@@ -332,12 +337,13 @@ impl Supervisor {
     async fn sweep(&mut self, object: &Arc<RemoteCommand>, wishes: &Wishes, stage: &Stage) {
         let sweep = closing::sweep_of(stage, &wishes.plan.uid).filter(|_| self.ended_here);
         let Some((action, connection)) = sweep else { return };
-        let following = &self.following;
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
             plan: &wishes.plan,
-            output: &|run, attempt| following.status(run, attempt),
+            following: &mut self.following,
+            source: &wishes.source,
+            ways: &self.ways,
             overtaken: None,
         };
         if let Ok(saved) = save(&mut entry, stage, stage, action).await {

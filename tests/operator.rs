@@ -1,0 +1,19 @@
+//! The operator as users run it, on a real control plane and a real sshd, with the faults they
+//! can have: killed, cut off, wiped.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "operator/ends.rs"]
+mod ends;
+#[path = "operator/faults.rs"]
+mod faults;
+#[path = "operator/hosts.rs"]
+mod hosts;
+#[path = "operator/leaders.rs"]
+mod leaders;
+mod support;
+#[path = "operator/waits.rs"]
+mod waits;
+#[path = "operator/world.rs"]
+mod world;
+#[path = "operator/writes.rs"]
+mod writes;

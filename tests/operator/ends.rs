@@ -1,0 +1,174 @@
+//! How commands end: by themselves, by a person's word, by deletion.
+
+use serde_json::json;
+
+use crate::world::{World, condition, word};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_succeeds_and_says_so_in_every_way_there_is() {
+    let world = World::new().await;
+    world.command("hello", json!({"command": ["echo", "hello from $HOME"]})).await;
+    let object = world.shows("hello", "Succeeded", "Completed").await;
+    let status = object.status.as_ref().unwrap();
+    assert_eq!((status.run, status.attempt, status.exit_code), (Some(1), Some(1), Some(0)));
+    assert_eq!(status.observed_generation, object.metadata.generation.unwrap());
+    for (name, value) in [
+        ("Accepted", "True"),
+        ("Finished", "True"),
+        ("Succeeded", "True"),
+        ("Ready", "True"),
+        ("Reconciling", "False"),
+        ("Stalled", "False"),
+        ("HostReachable", "True"),
+    ] {
+        assert_eq!(condition(&object, name), value, "{name}");
+    }
+    let output = status.output.as_ref().unwrap();
+    assert_eq!(output.stdout.tail.as_deref(), Some("hello from $HOME\n"));
+    assert_eq!((output.stdout.bytes, output.open), (17, false));
+    assert_eq!(world.logged("hello"), ["hello from $HOME"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_code_is_a_failure_with_its_evidence() {
+    let world = World::new().await;
+    world.command("three", json!({"script": "echo failing >&2; exit 3"})).await;
+    let object = world.shows("three", "Failed", "NonZeroExit").await;
+    let status = object.status.as_ref().unwrap();
+    assert_eq!(status.exit_code, Some(3));
+    assert_eq!(status.evidence.as_deref(), Some("Exited"));
+    assert_eq!(status.output.as_ref().unwrap().stderr.tail.as_deref(), Some("failing\n"));
+    assert_eq!(condition(&object, "Stalled"), "True");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_arrive_as_they_are_and_leave_no_trace() {
+    let world = World::new().await;
+    world.secret("token", &[("key", "s3cret $(id)")]).await;
+    let from = json!({"secretKeyRef": {"name": "token", "key": "key"}});
+    let script =
+        r#"test "$TOKEN" = 's3cret $(id)' && read -r line && test "$line" = "it's"; echo $?"#;
+    let spec = json!({
+        "script": script,
+        "env": [{"name": "TOKEN", "valueFrom": from}],
+        "stdin": {"value": "it's\n"},
+    });
+    world.command("values", spec).await;
+    let object = world.shows("values", "Succeeded", "Completed").await;
+    let tail = object.status.unwrap().output.unwrap().stdout.tail;
+    assert_eq!(tail.as_deref(), Some("0\n"));
+    let log = std::fs::read_to_string(world.log(0)).unwrap();
+    assert!(!log.contains("s3cret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_ends_the_whole_process_tree() {
+    let world = World::new().await;
+    let script = "setsid sleep 1000 & trap '' TERM; while :; do sleep 1; done";
+    let spec = json!({"script": script, "timeouts": {"termination": "1s"}});
+    world.command("cancel", spec).await;
+    world.shows("cancel", "Running", "Running").await;
+    world.reaches("its children run", async || world.sleepers() > 1).await;
+    world.patch("cancel", json!({"cancel": true})).await;
+    world.shows("cancel", "Failed", "Cancelled").await;
+    assert_eq!(world.sleepers(), 0, "reported as done only when it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_stops_what_runs_cleans_the_host_and_then_lets_go() {
+    let world = World::new().await;
+    let spec = json!({"command": ["sleep", "1000"], "timeouts": {"termination": "1s"}});
+    world.command("doomed", spec).await;
+    world.shows("doomed", "Running", "Running").await;
+    world.reaches("it runs", async || world.sleepers() == 1).await;
+    world.delete("doomed").await;
+    world.is_gone("doomed").await;
+    assert_eq!(world.sleepers(), 0);
+    assert_eq!(world.record_files(), Vec::<String>::new(), "tombstones hold nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_what_has_ended_and_what_never_began_is_quick() {
+    let world = World::new().await;
+    world.command("ended", json!({"command": ["true"]})).await;
+    world.command("held", json!({"command": ["true"], "suspend": true})).await;
+    world.shows("ended", "Succeeded", "Completed").await;
+    world.shows("held", "Pending", "Suspended").await;
+    for name in ["ended", "held"] {
+        world.delete(name).await;
+        world.is_gone(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rerun_token_asks_for_one_more_run() {
+    let world = World::new().await;
+    let file = world.file("runs");
+    let script = format!("echo run >> {}", file.display());
+    world.command("again", json!({"script": script})).await;
+    world.shows("again", "Succeeded", "Completed").await;
+    world.patch("again", json!({"rerunToken": "once"})).await;
+    let object = world
+        .until("again", "run 2 has ended", |object| {
+            let run = object.status.as_ref().and_then(|status| status.run);
+            run == Some(2) && word(object) == "Succeeded/Completed"
+        })
+        .await;
+    let status = object.status.unwrap();
+    assert_eq!(status.observed_rerun_token.as_deref(), Some("once"));
+    world.patch("again", json!({"rerunToken": null})).await;
+    world
+        .until("again", "the change was seen", |object| {
+            let seen = object.status.as_ref().map(|status| status.observed_generation);
+            seen == object.metadata.generation
+        })
+        .await;
+    assert_eq!(world.lines("runs").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_of_an_old_name_is_another_command() {
+    let world = World::new().await;
+    let file = world.file("namesakes");
+    let script = format!("echo one >> {}", file.display());
+    let first = world.command("same", json!({"script": script})).await;
+    world.shows("same", "Succeeded", "Completed").await;
+    world.delete("same").await;
+    world.is_gone("same").await;
+    let second = world.command("same", json!({"script": script})).await;
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    world.shows("same", "Succeeded", "Completed").await;
+    assert_eq!(world.lines("namesakes").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_wait_returns_on_every_end() {
+    let world = World::new().await;
+    world.command("good", json!({"command": ["true"]})).await;
+    world.command("bad", json!({"command": ["false"]})).await;
+    for name in ["good", "bad"] {
+        let object = format!("remotecommand/{name}");
+        let wait = ["wait", "-n", &world.namespace, "--for=condition=Finished", "--timeout=60s"];
+        world.plane.kubectl(&[wait.as_slice(), &[object.as_str()]].concat()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_object_goes_when_its_time_has_come() {
+    let world = World::new().await;
+    let spec = json!({"command": ["true"], "ttlSecondsAfterFinished": 1});
+    world.command("fleeting", spec).await;
+    world.is_gone("fleeting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_another_manager_is_left_alone() {
+    let world = World::new().await;
+    let spec = json!({"command": ["true"], "managedBy": "example.com/other"});
+    world.command("theirs", spec).await;
+    world.command("ours", json!({"command": ["true"]})).await;
+    world.shows("ours", "Succeeded", "Completed").await;
+    let theirs = world.commands().get("theirs").await.unwrap();
+    assert_eq!(theirs.metadata.finalizers, None);
+    assert_eq!(theirs.status.unwrap().observed_generation, -1);
+}

@@ -1,0 +1,356 @@
+//! A namespace of a real control plane, a real sshd, a link between them that can be cut, and
+//! the operator as users run it, with the rights of `deploy/rbac.yaml` and no others.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use remote_command::api::{RemoteCommand, RemoteHost};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::support::link::Link;
+use crate::support::place::Place;
+use crate::support::plane::{ControlPlane, free_ports};
+use crate::support::processes;
+use crate::support::program::{Program, Running};
+use crate::support::sshd::{Kind, Options, Sshd};
+use crate::support::{programs, until};
+
+/// How long anything may take that is expected to happen.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A control plane of this test's own, to be killed, or the one that all share.
+pub enum Plane {
+    Own(Box<ControlPlane>),
+    Shared(&'static ControlPlane),
+}
+
+impl std::ops::Deref for Plane {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        match self {
+            Self::Own(plane) => plane,
+            Self::Shared(plane) => plane,
+        }
+    }
+}
+
+impl Plane {
+    pub async fn own() -> Self {
+        let plane = ControlPlane::start().await.unwrap();
+        install(&plane).await;
+        Self::Own(Box::new(plane))
+    }
+
+    pub async fn shared() -> Self {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let plane = ControlPlane::shared().await.unwrap();
+        INSTALLED.get_or_init(async || install(plane).await).await;
+        Self::Shared(plane)
+    }
+}
+
+async fn install(plane: &ControlPlane) {
+    plane.apply_crds().await.unwrap();
+    let rbac = programs::root().join("deploy/rbac.yaml").display().to_string();
+    plane.kubectl(&["apply", "-f", &rbac]).await.unwrap();
+}
+
+// In the order in which they end.
+pub struct World {
+    operators: Mutex<Vec<Running>>,
+    pub link: Link,
+    pub sshd: Sshd,
+    pub namespace: String,
+    pub client: kube::Client,
+    pub plane: Plane,
+    place: Place,
+}
+
+impl World {
+    /// Everything there, a RemoteHost `local` among it, and one operator that has begun.
+    pub async fn new() -> Self {
+        let world = Self::without_operator(Plane::shared().await).await;
+        world.declare_host("local").await;
+        world.start_operator();
+        world
+    }
+
+    pub async fn without_operator(plane: Plane) -> Self {
+        let sshd = Sshd::start(Options::default()).unwrap();
+        let link = Link::start(sshd.port()).await.unwrap();
+        let namespace = plane.namespace("operator").await.unwrap();
+        let client = plane.client().await.unwrap();
+        let place = Place::new("operator").unwrap();
+        let operators = Mutex::new(Vec::new());
+        let world = Self { operators, link, sshd, namespace, client, plane, place };
+        world.declare_secret().await;
+        world
+    }
+
+    pub fn commands(&self) -> Api<RemoteCommand> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn hosts(&self) -> Api<RemoteHost> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub async fn declare_secret(&self) {
+        let key = self.sshd.private_key(Kind::Ed25519).unwrap();
+        self.secret("ssh", &[("ssh-privatekey", &key)]).await;
+    }
+
+    pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let api = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(name.to_owned());
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        secret.string_data = Some(values.collect());
+        api.create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    pub async fn declare_host(&self, name: &str) {
+        self.declare_host_with(name, json!({})).await;
+    }
+
+    /// A host that is reached over the link, with these fields beside.
+    pub async fn declare_host_with(&self, name: &str, fields: Value) {
+        let port = self.link.port();
+        let known = self.sshd.recipe().known_hosts_line(Kind::Ed25519, port).unwrap();
+        let mut spec = json!({
+            "address": "127.0.0.1",
+            "port": port,
+            "user": self.sshd.user(),
+            "hostKeys": {"knownHosts": known},
+            "credentials": {"secretRef": {"name": "ssh"}},
+        });
+        for (field, value) in fields.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let object = json!({
+            "apiVersion": "remotecommand.dev/v1alpha1", "kind": "RemoteHost",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let object: RemoteHost = serde_json::from_value(object).unwrap();
+        self.hosts().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Starts another operator with a state directory of its own.
+    pub fn start_operator(&self) -> usize {
+        let mut operators = self.operators.lock().unwrap();
+        let started = self.program(operators.len()).start().unwrap();
+        operators.push(started);
+        operators.len() - 1
+    }
+
+    fn program(&self, number: usize) -> Program {
+        let directory = self.place.join(&format!("operator-{number}"));
+        fs::create_dir_all(&directory).unwrap();
+        let kubeconfig = directory.join("kubeconfig");
+        let user = self.plane.recipe().kubeconfig_for("remote-command-operator", "").unwrap();
+        fs::write(&kubeconfig, user).unwrap();
+        let [port] = free_ports().unwrap();
+        Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))
+            .args(["--log", "info,kube=off,remote_command=debug", "operator"])
+            .arg(format!("--namespace={}", self.namespace))
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg(format!("--state-directory={}", directory.join("state").display()))
+            .arg("--lease-duration=4s")
+            .arg("--retry-period=500ms")
+            .env("KUBECONFIG", kubeconfig)
+    }
+
+    pub fn log(&self, number: usize) -> PathBuf {
+        self.place.join(&format!("operator-{number}.log"))
+    }
+
+    /// SIGKILL.
+    pub fn kill_operator(&self, number: usize) {
+        self.operators.lock().unwrap()[number].kill();
+    }
+
+    /// SIGTERM, and how it ended: true when it ended by itself in time.
+    pub fn stop_operator(&self, number: usize) {
+        self.operators.lock().unwrap()[number].stop();
+    }
+
+    /// Starts a killed one again, with the state directory it had.
+    pub fn restart_operator(&self, number: usize) {
+        let again = self.program(number).start().unwrap();
+        self.operators.lock().unwrap()[number] = again;
+    }
+
+    /// The texts of the output log, in the order in which all operators wrote them.
+    pub fn logged(&self, name: &str) -> Vec<String> {
+        let count = self.operators.lock().unwrap().len();
+        let logs = (0..count).map(|n| fs::read_to_string(self.log(n)).unwrap_or_default());
+        let lines: Vec<String> =
+            logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let records = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records
+            .filter(|record| record["kind"] == "output" && record["name"] == name)
+            .map(|record| record["text"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Creates a command on host `local` with these fields of its spec.
+    pub async fn command(&self, name: &str, fields: Value) -> RemoteCommand {
+        let mut spec = fields;
+        if spec.get("hostRef").is_none() {
+            spec["hostRef"] = json!({"name": "local"});
+        }
+        let object = json!({
+            "apiVersion": "remotecommand.dev/v1alpha1", "kind": "RemoteCommand",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let object: RemoteCommand = serde_json::from_value(object).unwrap();
+        self.commands().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Changes the spec.
+    pub async fn patch(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.commands().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.commands().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn is_gone(&self, name: &str) {
+        let gone = until(LIMIT, "the object is gone", async || {
+            matches!(self.commands().get_opt(name).await, Ok(None))
+        });
+        if let Err(failure) = gone.await {
+            let last = self.commands().get_opt(name).await.ok().flatten();
+            let status = last.map(|object| serde_json::to_string_pretty(&object.status).unwrap());
+            panic!("{failure}\n{}\n{}", status.unwrap_or_default(), self.last_words());
+        }
+    }
+
+    /// Waits until the object's phase and reason are these.
+    pub async fn shows(&self, name: &str, phase: &str, reason: &str) -> RemoteCommand {
+        let what = format!("{name} is {phase}/{reason}");
+        self.until(name, &what, |object| word(object) == format!("{phase}/{reason}")).await
+    }
+
+    /// Waits until the object is as wanted.
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&RemoteCommand) -> bool,
+    ) -> RemoteCommand {
+        let mut last = None;
+        let waited = until(LIMIT, what, async || {
+            last = self.commands().get_opt(name).await.ok().flatten();
+            last.as_ref().is_some_and(&holds)
+        });
+        if let Err(failure) = waited.await {
+            let shown = last.map(|object| serde_json::to_string_pretty(&object.status).unwrap());
+            panic!("{failure}\n{}\n{}", shown.unwrap_or_default(), self.last_words());
+        }
+        last.unwrap()
+    }
+
+    /// Waits for anything else.
+    pub async fn reaches(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        if let Err(failure) = until(LIMIT, what, holds).await {
+            panic!("{failure}\n{}", self.last_words());
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let operators = self.operators.lock().unwrap();
+        let words = operators.iter().enumerate().map(|(number, running)| {
+            format!("operator {number}:\n{}", running.program().last_words())
+        });
+        words.collect::<Vec<_>>().join("\n")
+    }
+
+    /// How many `sleep` processes that commands started are alive on the host.
+    pub fn sleepers(&self) -> usize {
+        let commands = self.sshd.commands();
+        commands.iter().filter(|process| processes::name(process.pid) == "sleep").count()
+    }
+
+    /// Files with content below the host's state directory.
+    pub fn record_files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.sshd.state()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.display().to_string().contains("stdout") {
+                    found.push(path.display().to_string());
+                }
+            }
+        }
+        found
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        let api = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until the host's condition Ready has this value and reason.
+    pub async fn host_shows(&self, name: &str, value: &str, reason: &str) -> RemoteHost {
+        let wanted = (value.to_owned(), reason.to_owned());
+        let mut last = None;
+        self.reaches(&format!("host {name} is {wanted:?}"), async || {
+            last = self.hosts().get_opt(name).await.ok().flatten();
+            last.as_ref().is_some_and(|host| host_condition(host, "Ready") == wanted)
+        })
+        .await;
+        last.unwrap()
+    }
+
+    /// Gives a host the right keys.
+    pub async fn mend_host_keys(&self, name: &str) {
+        let port = self.link.port();
+        let known = self.sshd.recipe().known_hosts_line(Kind::Ed25519, port).unwrap();
+        let keys = json!({"knownHosts": known, "fingerprints": null});
+        let patch = Patch::Merge(json!({"spec": {"hostKeys": keys}}));
+        self.hosts().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// A file beside the host's records, for commands to write to.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.sshd.directory().join(name)
+    }
+
+    /// The lines that commands have written to such a file.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.file(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// `Phase/Reason`.
+pub fn word(object: &RemoteCommand) -> String {
+    let Some(status) = &object.status else { return String::new() };
+    format!("{}/{}", status.phase.as_str(), status.reason.as_deref().unwrap_or_default())
+}
+
+/// The value of a condition.
+pub fn condition(object: &RemoteCommand, name: &str) -> String {
+    let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut found = conditions.filter(|condition| condition.type_ == name);
+    found.next().map(|condition| condition.status.clone()).unwrap_or_default()
+}
+
+/// The value and reason of a host's condition.
+pub fn host_condition(host: &RemoteHost, name: &str) -> (String, String) {
+    let conditions = host.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut found = conditions.filter(|condition| condition.type_ == name);
+    found.next().map(|c| (c.status.clone(), c.reason.clone())).unwrap_or_default()
+}
