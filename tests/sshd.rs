@@ -114,6 +114,28 @@ async fn a_frozen_server_is_noticed_by_keepalive() {
 }
 
 #[tokio::test]
+async fn a_connection_that_takes_no_more_bytes_is_noticed() {
+    let sshd = start(&[]);
+    let hosts = Hosts::new();
+    let way = Way::to(&sshd).keep_alive(300, 3).connection();
+    let transport = hosts.transport("default", &way, secrets(&sshd));
+    let mut channels = Vec::new();
+    for _ in 0..8 {
+        channels.push(transport.open(&sh("exec cat >/dev/null")).await.unwrap());
+    }
+    sshd.freeze();
+    let began = Instant::now();
+    for channel in &channels {
+        channel.input.send(Input::Bytes(Zeroizing::new(vec![b'x'; 3 << 20]))).await.unwrap();
+    }
+    for channel in channels {
+        assert_eq!(lost(&finish(channel).await), Transient::ConnectionLost.into());
+    }
+    sshd.thaw();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn commands_reach_a_host_over_a_jump_host() {
     let (jump, target) = (start(&[]), start(&[]));
     let key = jump.private_key(Kind::Ed25519).unwrap();

@@ -30,11 +30,15 @@ impl Breaker {
     /// The earlier refusal, while it rests.
     ///
     /// # Errors
-    /// The refusal.
-    pub(super) fn check(&self, hop: &Hop, credentials: &Credentials) -> Result<(), Fault> {
+    /// The refusal, and when the credentials may be tried again.
+    pub(super) fn check(
+        &self,
+        hop: &Hop,
+        credentials: &Credentials,
+    ) -> Result<(), (Fault, Instant)> {
         let rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match rests.get(&breaker_key(hop, &credentials.digest)) {
-            Some(rest) if Instant::now() < rest.until => Err(rest.fault.clone()),
+            Some(rest) if Instant::now() < rest.until => Err((rest.fault.clone(), rest.until)),
             _ => Ok(()),
         }
     }

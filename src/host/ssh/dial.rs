@@ -39,6 +39,19 @@ pub(super) struct Etiquette {
     pub(super) gate: Gate,
 }
 
+/// A dial that failed.
+pub(super) struct Undialled {
+    pub(super) fault: Fault,
+    /// Set when nothing was sent because of an earlier refusal: when that rest is over.
+    pub(super) rests_until: Option<Instant>,
+}
+
+impl From<Fault> for Undialled {
+    fn from(fault: Fault) -> Self {
+        Self { fault, rests_until: None }
+    }
+}
+
 /// Dials every hop of `connection`.
 ///
 /// # Errors
@@ -47,18 +60,22 @@ pub(super) async fn dial(
     connection: &Connection,
     lookup: &dyn Lookup,
     etiquette: &Etiquette,
-) -> Result<Session, Fault> {
+) -> Result<Session, Undialled> {
     let mut below: Option<Box<Session>> = None;
     let last = connection.hops.len().saturating_sub(1);
     for (index, hop) in connection.hops.iter().enumerate() {
-        let reached = reach(hop, below.take(), lookup, etiquette).await.map_err(|fault| {
-            let via = if index == last { String::new() } else { format!("via {}: ", hop.name) };
-            Fault::new(fault.cause, format!("{via}{}", fault.message))
-        })?;
+        let reached =
+            reach(hop, below.take(), lookup, etiquette).await.map_err(|mut undialled| {
+                if index != last {
+                    undialled.fault.message =
+                        format!("via {}: {}", hop.name, undialled.fault.message);
+                }
+                undialled
+            })?;
         below = Some(Box::new(reached));
     }
     let target = below.map(|session| *session);
-    target.ok_or_else(|| Fault::new(Standing::HostUnusable, "the connection names no host"))
+    target.ok_or_else(|| Fault::new(Standing::HostUnusable, "the connection names no host").into())
 }
 
 /// Dials one hop, directly or through the session `below`.
@@ -67,10 +84,12 @@ async fn reach(
     below: Option<Box<Session>>,
     lookup: &dyn Lookup,
     etiquette: &Etiquette,
-) -> Result<Session, Fault> {
+) -> Result<Session, Undialled> {
     let trust = known_keys(hop, lookup).await?;
     let credentials = Credentials::read(hop, lookup).await?;
-    etiquette.breaker.check(hop, &credentials)?;
+    if let Err((fault, until)) = etiquette.breaker.check(hop, &credentials) {
+        return Err(Undialled { fault, rests_until: Some(until) });
+    }
     let _turn = etiquette.gate.enter(hop).await?;
     let deadline = Instant::now() + hop.timeouts.connect;
     let mut greeted = match &below {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{Etiquette, dial};
+use super::dial::{Etiquette, Undialled, dial};
 use super::exec::{self, Started, Unopened};
 use super::outlet::Outlet;
 use super::session::Session;
@@ -264,7 +264,7 @@ impl Pool {
         let dialing = Dialing(self.clone());
         let dialled = tokio::select! {
             dialled = dial(&self.connection, self.lookup.as_ref(), &self.etiquette) => dialled,
-            () = self.closing.cancelled() => Err(closing()),
+            () = self.closing.cancelled() => Err(closing().into()),
         };
         let unwanted = self.settle(dialled, epoch);
         drop(dialing);
@@ -274,11 +274,20 @@ impl Pool {
     }
 
     /// Takes a dial's result into account; gives back a connection nobody wants any more.
-    fn settle(self: &Arc<Self>, dialled: Result<Session, Fault>, epoch: u64) -> Option<Session> {
+    fn settle(
+        self: &Arc<Self>,
+        dialled: Result<Session, Undialled>,
+        epoch: u64,
+    ) -> Option<Session> {
         let mut state = self.lock();
         let current = state.epoch == epoch && !state.shut;
         match dialled {
-            Err(fault) if current => state.remember(fault),
+            Err(undialled) if current => {
+                state.remember(undialled.fault);
+                if let (Some(rest), Some(until)) = (&mut state.rest, undialled.rests_until) {
+                    rest.until = rest.until.min(until);
+                }
+            }
             Err(_) => {}
             Ok(session) if current => self.admit(&mut state, session),
             Ok(session) => return Some(session),
