@@ -17,7 +17,7 @@ fn main() -> process::ExitCode {
     match dispatch(cli) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("remote-command: {error:#}");
+            run::progress::say(&format!("{error:#}"));
             ExitCode::Trouble.into()
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::link::Link;
 use support::sshd::{Kind, Options, Sshd};
 use support::{block_until, processes};
 use tempfile::TempDir;
@@ -195,6 +196,11 @@ fn starts(bench: &Bench) -> usize {
 
 /// A RemoteHost called `host` and its Secret.
 fn host(sshd: &Sshd, known_hosts: &str) -> String {
+    host_at(sshd, sshd.port(), known_hosts)
+}
+
+/// The same, reached through another port.
+fn host_at(sshd: &Sshd, port: u16, known_hosts: &str) -> String {
     let key = sshd.private_key(Kind::Ed25519).unwrap();
     let indent =
         |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
@@ -205,7 +211,7 @@ fn host(sshd: &Sshd, known_hosts: &str) -> String {
          apiVersion: v1\nkind: Secret\nmetadata: {{name: key}}\nstringData:\n  \
          ssh-privatekey: |\n{}",
         sshd.address(),
-        sshd.port(),
+        port,
         sshd.user(),
         indent(known_hosts),
         indent(&key),
@@ -340,6 +346,47 @@ fn goes_on_after_a_kill(bench: &Bench, text: &str) {
     let whole = format!("{begun}{}{}", rest.out, second.out);
     assert_eq!(whole, ONE_TO_TEN, "{second:?}");
     assert_eq!(starts(bench), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_midway_costs_time_and_nothing_else() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let link = Link::start(sshd.port()).await.unwrap();
+    let known = sshd.recipe().known_hosts_line(Kind::Ed25519, link.port()).unwrap();
+    let bench = Bench::remote();
+    let text = format!("{}{}", host_at(&sshd, link.port(), &known), counting(&bench));
+    let mut run = Running::start(&mut bench.command(&text, &[]));
+    let begun = run.read_to("3");
+    link.cut().await.unwrap();
+    let told_of = BufReader::new(run.0.stderr.take().unwrap());
+    let reattaching = told_of.lines().find(|line| line.as_ref().unwrap().contains("Reattaching"));
+    assert!(reattaching.is_some());
+    link.heal().await.unwrap();
+    let told = run.told();
+    assert_eq!((told.code(), format!("{begun}{}", told.out).as_str()), (7, ONE_TO_TEN), "{told:?}");
+    assert_eq!(starts(&bench), 1);
+}
+
+#[test]
+fn a_reader_that_does_not_read_does_not_hold_the_command_up() {
+    let bench = Bench::local();
+    let done = bench.path("done");
+    let text = script("a", &format!("seq 1 300000; touch {}", done.display()));
+    let run = Running::start(&mut bench.command(&text, &["-q"]));
+    assert!(block_until(LIMIT, || done.exists()), "the command waits for our reader");
+    let told = run.told();
+    let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    assert_eq!(told.code(), 0, "{}", told.err);
+    assert!(told.out == expected, "{} of {} bytes came", told.out.len(), expected.len());
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_nothing_about_the_result() {
+    let bench = Bench::local();
+    let mut run = Running::start(&mut bench.command(&script("a", "seq 1 300000; exit 3"), &["-q"]));
+    run.read_to("1");
+    run.0.stdout = None;
+    assert_eq!(run.told().code(), 3);
 }
 
 #[test]

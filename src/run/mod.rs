@@ -40,7 +40,7 @@ use exit::ExitCode;
 use interrupt::Wanted;
 use job::{Job, Manner, Refused};
 use output::Output;
-use progress::Progress;
+use progress::{Progress, say};
 use reach::{Machines, this_machine};
 use report::{CommandReport, Report};
 use store::StoreError;
@@ -89,10 +89,10 @@ pub async fn run(args: RunArgs) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             for line in error.to_string().lines() {
-                eprintln!("remote-command: {line}");
+                say(line);
             }
             if let Some(cause) = error.cause() {
-                eprintln!("remote-command: because: {cause}");
+                say(&format!("because: {cause}"));
             }
             error.exit_code()
         }

@@ -1,5 +1,6 @@
 //! What `run` tells on stderr while it works: a line whenever a phase or a reason changes.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::core::phase::{Phase, Summary};
@@ -46,8 +47,13 @@ impl Progress {
 
     /// Tells something that must not be missed.
     pub fn warn(&self, text: &str) {
-        eprintln!("remote-command: {}: {text}", self.name);
+        say(&format!("{}: {text}", self.name));
     }
+}
+
+/// A line on stderr. Nobody may be listening any more; what is done goes on.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "remote-command: {text}");
 }
 
 /// `Phase/Reason: message`.
