@@ -12,7 +12,7 @@ use remote_command::core::fault::{Standing, Transient};
 use remote_command::core::plan::{
     Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
 };
-use remote_command::core::record::DirectSeen;
+use remote_command::core::record::{DirectSeen, EntrySeen};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
@@ -353,4 +353,49 @@ async fn a_host_that_cannot_be_reached_starts_nothing() {
     assert_eq!(fault.cause, Transient::ConnectionRefused.into());
     let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
     assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{seen:?}");
+}
+
+/// The recorded way over the same connections: prepared, launched, and its record read.
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_commands_share_one_connection_too() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let host = Machine::of(&hosts, &sshd).host;
+    let began = Instant::now();
+    let lanes = (0..8).map(|lane| {
+        let host = host.as_ref();
+        async move {
+            for attempt in 1..=5 {
+                let mut plan = plan(&["sh", "-c", "echo hello; exit 3"]);
+                plan.execution = Execution::Recorded;
+                plan.uid = format!("uid-{lane}");
+                recorded(host, &plan, attempt).await;
+            }
+        }
+    });
+    futures::future::join_all(lanes).await;
+    println!("{:.0} recorded per second", 40.0 / began.elapsed().as_secs_f64());
+    assert_eq!(sshd.sessions().len(), 1);
+}
+
+async fn recorded(host: &dyn Host, plan: &Plan, attempt: i32) {
+    let act = async |action| host.act(plan, &Saved::for_test(action), None).await;
+    let mut entry = Entry { uid: plan.uid.clone(), ..entry(attempt, Kind::Command) };
+    let seen = act(Action::Prepare { entry: entry.clone() }).await;
+    let Seen::Prepared { identity, .. } = seen else { panic!("{seen:?}") };
+    entry.machine = identity.machine;
+    let latest_uptime_ms = identity.uptime_ms + 600_000;
+    let expect = Expect { boot: identity.boot, store: identity.store, latest_uptime_ms };
+    let launch = Action::Launch { entry: entry.clone(), expect };
+    host.act(plan, &Saved::for_test(launch), Some(Material::default())).await;
+    let code = async || match act(Action::Probe { entry: entry.clone() }).await {
+        Seen::Host { record, .. } => match record.entry {
+            EntrySeen::Claimed(claimed) => claimed.exit.map(|exit| exit.code()),
+            _ => None,
+        },
+        other => panic!("{other:?}"),
+    };
+    until(LIMIT, "it ends", async || code().await == Some(3)).await.unwrap();
+    let chunk = host.read(&entry, Stream::Stdout, 0, 100).await.unwrap();
+    assert_eq!(chunk.bytes, b"hello\n");
 }
