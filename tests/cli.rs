@@ -518,6 +518,11 @@ fn a_lost_record_is_unknown() {
     let told = run.told();
     assert_eq!(told.code(), 221, "{told:?}");
     assert!(told.last().contains("Unknown/"), "{told:?}");
+    // A person says how it ended: in the file, as in a cluster by a patch.
+    let resolved = format!("{text}  resolution: {{run: 1, attempt: 1, as: Succeeded}}\n");
+    let told = bench.run(&resolved, &[]);
+    assert_eq!(told.code(), 0, "{told:?}");
+    assert!(told.last().contains("Succeeded/Resolved"), "{told:?}");
 }
 
 #[test]
@@ -586,6 +591,7 @@ fn bad_input_is_told_with_its_place_and_nothing_is_started() {
             "RemoteCommand a: secret \"s\" does not exist",
         ),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n".to_owned(), "nothing to run"),
+        (manifest("a", "command: [x]\nexecution: Direct"), "--local has none"),
         ("a: [".to_owned(), "command.yaml: "),
     ];
     for (text, sentence) in cases {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api;
-use crate::core::plan::{Asked, Plan};
+use crate::core::plan::{Asked, Execution, Plan};
 use crate::core::stage::Stage;
 use crate::host::Lookup;
 use crate::step;
@@ -56,6 +56,9 @@ impl Job {
         // Before anything is made on disk: is the command one that can be carried out?
         command.metadata.uid = Some("unknown yet".to_owned());
         let plan = api::plan::plan(&command).map_err(|error| written.wrong(&error))?;
+        if manner.local && matches!(plan.execution, Execution::Direct(_)) {
+            Err(written.wrong(&"spec.execution Direct is about SSH channels; --local has none"))?;
+        }
         let lookup = Namespace::new(Arc::clone(documents), &written.key.0);
         check_values(written, &plan, &lookup).await?;
         let mut asked = api::plan::asked(&command);
