@@ -21,6 +21,8 @@ rc_supervise() {
     rc_begin=ran rc_words=0
     rc_self
     rc_p=$rc_pid rc_pstart=$rc_start
+    # A request that is sent twice is two launches: what they write must have two names.
+    rc_asked=$rc_call rc_call=$rc_call.$rc_p
     read -r rc_nargs rc_nenv rc_script rc_stdin && rc_word || rc_refuse 'the inputs were cut short'
     rc_wd=$rc_w rc_path=$PATH
     set --
@@ -51,7 +53,7 @@ rc_supervise() {
         rc_input=$rc_dir/stdin.$rc_call
         rc_bytes "$rc_stdin" "$rc_input" || rc_refuse 'stdin could not be written'
     fi
-    read -r rc_l && [ "$rc_l" = "$rc_call" ] || rc_refuse 'the inputs were cut short'
+    read -r rc_l && [ "$rc_l" = "$rc_asked" ] || rc_refuse 'the inputs were cut short'
     exec 0</dev/null
     # exec, because a redirected function keeps copies of what it replaced.
     {
@@ -159,7 +161,10 @@ rc_become() {
         exit 0
     fi
     : >"$rc_dir/begun"
-    echo "${rc_say}claimed" >&7
+    # Whoever asked may be gone by now. The command is not to hear of it.
+    trap '' PIPE
+    { echo "${rc_say}claimed" >&7; } 2>/dev/null
+    trap - PIPE
     exec 7>&- 0<&8 8>&-
     case $rc_begin in
     notfound) echo "remote-command: $rc_flaw" >&2; exit 127 ;;

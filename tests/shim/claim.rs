@@ -6,9 +6,11 @@ use std::path::Path;
 use futures::future::join_all;
 use remote_command::core::action::{Action, Expect, Seen, StopReason};
 use remote_command::core::record::{EntrySeen, Tree};
+use tokio::task::JoinHandle;
 
-use crate::rig::{Attempt, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
-use crate::support::processes::{Identity, Signal};
+use crate::rig::{Attempt, LIMIT, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
+use crate::support::processes::{Identity, Signal, children};
+use crate::support::until;
 
 use crate::under_every_shell;
 
@@ -16,6 +18,7 @@ under_every_shell! {
     of_24_launches_of_one_entry_exactly_one_starts
     launches_and_revokes_that_race_agree_on_the_taker
     a_launch_stalled_before_its_claim_loses_to_a_revoke
+    a_command_never_hears_that_whoever_launched_it_is_gone
     a_claim_names_the_process_that_became_the_command
     a_launch_is_refused_in_another_boot_or_store_or_too_late
     another_token_is_another_entry
@@ -103,6 +106,65 @@ async fn a_launch_stalled_before_its_claim_loses_to_a_revoke(sh: Sh) {
     assert_eq!(record(launch.await.unwrap()).entry, EntrySeen::Revoked);
     assert_eq!(attempt.probe().await.entry, EntrySeen::Revoked);
     assert_eq!(starts(&file), 0);
+}
+
+/// Launches through a helper shell of its own, whose claim stalls; gives the claim's pid.
+async fn stalled_launch(rig: &Rig, attempt: &Attempt) -> (JoinHandle<Seen>, Identity, Identity) {
+    stall_the_next_claim(rig);
+    let others = rig.channels();
+    let same = rival(rig, attempt);
+    same.probe().await;
+    let helper = rig.channels().into_iter().find(|process| !others.contains(process)).unwrap();
+    let launch = tokio::spawn(async move { same.act(same.launch_action()).await });
+    let pid = text_of(&rig.place.join("stalled")).await.trim().parse().unwrap();
+    (launch, helper, Identity::of(pid).unwrap())
+}
+
+// Not under busybox: its setsid cannot fork, a launch has a channel of its own and is not
+// repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_repeated_after_its_helper_shell_died_starts_once() {
+    for sh in [Sh::Dash, Sh::Bash] {
+        starts_once_although_its_helper_shell_died(sh).await;
+    }
+}
+
+async fn starts_once_although_its_helper_shell_died(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    let (launch, helper, stalled) = stalled_launch(&rig, &attempt).await;
+    for process in [vec![helper], children(helper.pid)].concat() {
+        process.signal(Signal::KILL);
+    }
+    // The request is sent again, by itself and under the same name.
+    let winner = claimed(launch.await.unwrap()).processes;
+    stalled.signal(Signal::CONT);
+    assert_eq!(attempt.finished().await.code(), 0);
+    assert_eq!(claim_of(&attempt.probe().await).processes, winner);
+    until(LIMIT, "the loser is gone", async || !stalled.is_alive()).await.unwrap();
+    assert_eq!(starts(&file), 1);
+}
+
+async fn a_command_never_hears_that_whoever_launched_it_is_gone(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("starts");
+    let mut attempt = once(&rig, &file);
+    attempt.prepare().await;
+    let (launch, helper, stalled) = stalled_launch(&rig, &attempt).await;
+    launch.abort();
+    assert!(launch.await.unwrap_err().is_cancelled());
+    if sh != Sh::Busybox {
+        for process in [vec![helper], children(helper.pid)].concat() {
+            process.signal(Signal::KILL);
+            until(LIMIT, "killed", async || !process.is_alive()).await.unwrap();
+        }
+    }
+    stalled.signal(Signal::CONT);
+    attempt.until("claimed", |record| record.entry != EntrySeen::Unclaimed).await;
+    assert_eq!(attempt.finished().await.code(), 0);
+    assert_eq!(starts(&file), 1);
 }
 
 async fn a_claim_names_the_process_that_became_the_command(sh: Sh) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,21 @@ async fn the_default_places_are_tried_in_order(sh: Sh) {
     assert_eq!(found.probe().await.entry, EntrySeen::Unclaimed);
 }
 
+/// The fallback is one place for all tests of this user: one after the other.
+static FALLBACK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Removes the fallback store when nobody has an entry in it.
+fn tidy(store: &Path) {
+    let files = ["id", "expired"];
+    let entries = fs::read_dir(store).unwrap().flatten();
+    if entries.into_iter().all(|e| files.iter().any(|file| e.file_name() == *file)) {
+        fs::remove_dir_all(store).unwrap();
+        let _ = fs::remove_dir(store.parent().unwrap());
+    }
+}
+
 async fn a_network_file_system_is_used_only_when_named(sh: Sh) {
+    let _alone = FALLBACK.lock().await;
     let mut rig = Rig::new(sh);
     let home = rig.place.join("home").display().to_string();
     let fake = rig.place.join("proc");
@@ -118,9 +133,10 @@ async fn a_network_file_system_is_used_only_when_named(sh: Sh) {
     assert!(!rig.place.join("home/.local/state/remote-command").exists());
     let uid = &elsewhere.entry.uid;
     let machine = &elsewhere.entry.machine;
-    let fallback = format!("/var/tmp/remote-command-0/{machine}/{uid}");
-    assert!(fs::exists(&fallback).unwrap());
-    fs::remove_dir_all(fallback).unwrap();
+    let store = PathBuf::from(format!("/var/tmp/remote-command-0/{machine}"));
+    assert!(store.join(uid).exists());
+    fs::remove_dir_all(store.join(uid)).unwrap();
+    tidy(&store);
     rig.account.state_directory = named;
 }
 

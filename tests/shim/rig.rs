@@ -20,7 +20,7 @@ use remote_command::journal::Saved;
 use remote_command::shim::Account;
 
 use crate::support::place::Place;
-use crate::support::processes::{Identity as Process, Signal};
+use crate::support::processes::{Identity as Process, Signal, children};
 use crate::support::{keeper, programs};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -125,6 +125,12 @@ impl Rig {
     /// Whatever runs in it, helper shells included.
     pub fn processes(&self) -> Vec<Process> {
         marked_processes(&mark(&self.place))
+    }
+
+    /// Helper shells, and supervisors that have a channel of their own.
+    pub fn channels(&self) -> Vec<Process> {
+        let mine = children(std::process::id());
+        self.processes().into_iter().filter(|process| mine.contains(process)).collect()
     }
 
     pub fn store(&self) -> PathBuf {
