@@ -274,10 +274,11 @@ impl World {
         words.collect::<Vec<_>>().join("\n")
     }
 
-    /// How many `sleep` processes that commands started are alive on the host.
+    /// How many of the `sleep 1000` that commands started are alive on the host.
     pub fn sleepers(&self) -> usize {
         let commands = self.sshd.commands();
-        commands.iter().filter(|process| processes::name(process.pid) == "sleep").count()
+        let asleep = |pid| processes::command_line(pid).trim() == "sleep 1000";
+        commands.iter().filter(|process| asleep(process.pid)).count()
     }
 
     /// Files with content below the host's state directory.
