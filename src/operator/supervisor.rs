@@ -5,6 +5,7 @@
 //! again with the next version. A live attempt is followed over the connection it was
 //! launched with, whatever became of its RemoteHost since.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ impl Supervisor {
             let wishes = wishes(&object, &self.context.remote_hosts);
             match self.turn(&object, wishes, stage).await {
                 Next::Again => tokio::task::yield_now().await,
-                Next::Wait(until) => self.wait(until).await,
+                Next::Wait(until) => self.wait(&object, until).await,
                 Next::Rest => return object,
             }
         }
@@ -351,7 +352,8 @@ impl Supervisor {
         }
     }
 
-    async fn wait(&mut self, until: Instant) {
+    /// Waits until `until`, or until something is not as it was when `known` was looked at.
+    async fn wait(&mut self, known: &RemoteCommand, until: Instant) {
         while self.following.is_behind() && Instant::now() < until {
             self.following.catch_up().await;
             if self.seat.object.has_changed().unwrap_or(true) || self.context.stop.is_cancelled() {
@@ -359,12 +361,33 @@ impl Supervisor {
             }
         }
         let poke = Arc::clone(&self.seat.poke);
-        tokio::select! {
-            _ = self.seat.object.changed() => {}
-            () = poke.notified() => {}
-            () = self.context.stop.cancelled() => {}
-            () = sleep_until(until) => {}
+        let mut sleep = pin!(sleep_until(until));
+        loop {
+            tokio::select! {
+                changed = self.seat.object.changed() => {
+                    let latest = self.seat.object.borrow_and_update().clone();
+                    if changed.is_err() || self.is_news(known, &latest) {
+                        return;
+                    }
+                }
+                () = poke.notified() => return,
+                () = self.context.stop.cancelled() => return,
+                () = &mut sleep => return,
+            }
         }
+    }
+
+    /// Whether a version shows more than what we have written ourselves: our own writes come
+    /// back over the watch, and are no reason to ask the host again.
+    fn is_news(&self, known: &RemoteCommand, latest: &RemoteCommand) -> bool {
+        let (old, new) = (&known.metadata, &latest.metadata);
+        let ours = self.stage.as_ref().map_or(0, |stage| stage.revision);
+        old.generation != new.generation
+            || old.deletion_timestamp != new.deletion_timestamp
+            || old.finalizers != new.finalizers
+            || old.labels != new.labels
+            || old.annotations != new.annotations
+            || stage::shown(latest).is_some_and(|shown| shown.revision > ours)
     }
 }
 

@@ -27,6 +27,9 @@ async fn a_command_succeeds_and_says_so_in_every_way_there_is() {
     assert_eq!(output.stdout.tail.as_deref(), Some("hello from $HOME\n"));
     assert_eq!((output.stdout.bytes, output.open), (17, false));
     assert_eq!(world.logged("hello"), ["hello from $HOME"]);
+    let completed = async || world.events("hello").await.iter().any(|(r, _)| r == "Completed");
+    world.reaches("an Event tells of it", completed).await;
+    assert!(world.events("hello").await.iter().all(|(_, note)| !note.contains("HOME")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,4 +174,21 @@ async fn an_object_of_another_manager_is_left_alone() {
     let theirs = world.commands().get("theirs").await.unwrap();
     assert_eq!(theirs.metadata.finalizers, None);
     assert_eq!(theirs.status.unwrap().observed_generation, -1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_host_holds_deletion_up_to_its_limit_and_what_stays_is_named() {
+    let world = World::new().await;
+    let timeouts = json!({"cleanup": "3s", "termination": "1s"});
+    world.command("left", json!({"command": ["sleep", "1000"], "timeouts": timeouts})).await;
+    world.reaches("it runs", async || world.sleepers() == 1).await;
+    world.link.cut().await.unwrap();
+    world.delete("left").await;
+    world.is_gone("left").await;
+    let abandoned = async || world.events("left").await.iter().any(|(r, _)| r == "Abandoned");
+    world.reaches("an Event names what stays where", abandoned).await;
+    let events = world.events("left").await;
+    let (_, note) = events.iter().find(|(reason, _)| reason == "Abandoned").unwrap();
+    assert!(note.contains("local"), "{note}");
+    assert_eq!(world.sleepers(), 1, "nothing is pretended");
 }

@@ -31,6 +31,29 @@ async fn two_operators_start_each_command_once_and_one_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_operators_that_both_believe_to_lead_start_each_command_once() {
+    let world = World::without_operator(Plane::shared().await).await;
+    world.declare_host("local").await;
+    world.start_operator_with_lease("one");
+    world.start_operator_with_lease("two");
+    let file = world.file("starts");
+    for n in 0..8 {
+        let script = format!("echo {n} >> {}", file.display());
+        world.command(&format!("c{n}"), json!({"script": script})).await;
+    }
+    for n in 0..8 {
+        world.shows(&format!("c{n}"), "Succeeded", "Completed").await;
+    }
+    for number in 0..2 {
+        let log = std::fs::read_to_string(world.log(number)).unwrap();
+        assert!(log.contains("leading"), "operator {number} did not take part");
+    }
+    let mut starts = world.lines("starts");
+    starts.sort();
+    assert_eq!(starts, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_with_old_definitions_does_not_begin() {
     let plane = Plane::own().await;
     let old = [

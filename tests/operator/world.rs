@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use remote_command::api::{RemoteCommand, RemoteHost};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -149,6 +150,13 @@ impl World {
         operators.len() - 1
     }
 
+    /// Starts one that leads whoever else does.
+    pub fn start_operator_with_lease(&self, name: &str) {
+        let mut operators = self.operators.lock().unwrap();
+        let program = self.program(operators.len()).arg(format!("--lease-name={name}"));
+        operators.push(program.start().unwrap());
+    }
+
     fn program(&self, number: usize) -> Program {
         let directory = self.place.join(&format!("operator-{number}"));
         fs::create_dir_all(&directory).unwrap();
@@ -272,6 +280,17 @@ impl World {
             format!("operator {number}:\n{}", running.program().last_words())
         });
         words.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Reason and note of the Events about an object.
+    pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let api = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
+        let all = api.list(&ListParams::default()).await.unwrap();
+        let about = all.into_iter().filter(|event| {
+            let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+            regarding == Some(name)
+        });
+        about.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect()
     }
 
     /// How many of the `sleep 1000` that commands started are alive on the host.

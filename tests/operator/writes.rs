@@ -44,7 +44,12 @@ async fn a_command_that_succeeds_first_time_costs_few_writes_and_none_at_rest() 
 async fn a_running_command_that_says_nothing_costs_no_writes() {
     let world = World::new().await;
     world.command("quiet", json!({"command": ["sleep", "1000"]})).await;
-    let running = world.shows("quiet", "Running", "Running").await;
+    let running = world
+        .until("quiet", "it was seen running", |object| {
+            let evidence = object.status.as_ref().and_then(|status| status.evidence.as_deref());
+            evidence == Some("StillRunning")
+        })
+        .await;
     let version = running.metadata.resource_version.unwrap();
     let selector = WatchParams::default().fields("metadata.name=quiet");
     let commands = world.commands();
