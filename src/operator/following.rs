@@ -155,6 +155,7 @@ async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSe
 impl Current {
     async fn advance(&mut self) {
         let deadline = tokio::time::Instant::now() + LIMIT;
+        self.behind = false;
         loop {
             let read = self.follow.advance(self.host.as_ref(), &self.seen);
             self.behind = match timeout(LIMIT, read).await {
