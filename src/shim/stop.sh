@@ -77,13 +77,17 @@ rc_read_table() {
     [ "$rc_sane" ]
 }
 
-# The command is gone. Its session's number is still its own when its supervisor lives, or
-# when somebody in that session carries the marker; else it may have been given anew.
+# The command is gone. Its session's number is still its own when its supervisor lives, when
+# somebody in the session carries the marker, or when somebody in it is older than the
+# command's recorded end (start times are hundredths of a second): a number is not given
+# anew while it is in use. Else it may have been.
 rc_session_is_ours() {
     rc_alive "$rc_s" "$rc_sstart" && return 0
+    rc_read_exit || rc_x5=0
     while read -r rc_pid rc_ppid rc_pgrp rc_sess; do
         [ "$rc_sess" = "$rc_c" ] || continue
         case $rc_carriers in *" $rc_pid "*) return 0 ;; esac
+        rc_stat "$rc_pid" && [ "$rc_sess" = "$rc_c" ] && [ $((rc_start * 10)) -le "$rc_x5" ] && return 0
     done <<EOF
 $rc_rows
 EOF

@@ -207,6 +207,8 @@ rc_record() {
 # The deadline that needs no operator. It ends with the command.
 rc_watch() {
     rc_restless
+    # A TERM that came before the trap was set is lost; the record that it followed is not.
+    rc_read_exit && return
     rc_left=$rc_deadline
     while [ "$rc_left" -gt 0 ]; do
         rc_slice=$rc_left

@@ -15,6 +15,7 @@ under_every_shell! {
     a_stop_reaches_children_in_new_sessions_and_those_that_ignore_term
     a_stop_reaches_children_without_the_marker_and_children_without_a_parent
     a_stop_leaves_other_runs_and_the_helper_shell_alone
+    a_stop_reaches_whoever_stayed_in_the_session_when_the_command_ended
     a_stopped_command_hears_term_too
     the_first_reason_stays
     an_end_before_the_stop_wins_and_nothing_is_killed
@@ -25,6 +26,7 @@ under_every_shell! {
     a_wiped_entry_is_searched_for_by_its_marker
     a_wiped_entry_is_searched_for_by_its_saved_processes
     saved_processes_of_another_boot_are_nobody
+    a_pid_that_was_given_to_another_process_is_not_the_command
     a_tree_is_stopped_although_its_supervisor_was_killed
     a_child_that_was_told_to_ignore_signals_cannot_end_its_supervisor
 }
@@ -83,12 +85,32 @@ async fn a_stop_reaches_children_without_the_marker_and_children_without_a_paren
     let rig = Rig::new(sh);
     let text = "env -i PIDS=$PIDS RIG=$RIG /bin/sh -c 'echo $$ >>$PIDS; exec sleep 300' &\n\
                 (sh -c 'echo $$ >>$PIDS; exec sleep 300' &)\n\
-                (env -i RIG=$RIG sleep 300 & echo $! >>$PIDS)\nwait\n";
-    let (attempt, pids) = started(&rig, text, 3).await;
+                (env -i RIG=$RIG sleep 300 & echo $! >>$PIDS)\n\
+                env -i RIG=$RIG PIDS=$PIDS setsid sh -c 'echo $$ >>$PIDS; exec sleep 300' &\n\
+                wait\n";
+    let (attempt, pids) = started(&rig, text, 4).await;
     assert_eq!(attempt.kill(StopReason::Deleted, None).await.tree, Tree::Empty);
     for pid in pids {
         assert!(!is_alive(pid), "{pid}");
     }
+}
+
+async fn a_stop_reaches_whoever_stayed_in_the_session_when_the_command_ended(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "env -i RIG=$RIG PIDS=$PIDS \
+                sh -c 'trap \"\" TERM; echo $$ >>$PIDS; while :; do sleep 1; done' &\nwait\n";
+    let (mut attempt, pids) = started(&rig, text, 1).await;
+    attempt.plan.limits.termination = Duration::from_secs(300);
+    attempt.terminate(StopReason::Cancelled).await;
+    let record = attempt.until("the end", |record| exit_of(record).is_some()).await;
+    until(LIMIT, "the supervisor gone", async || {
+        claim_of(&attempt.probe().await).supervisor == Life::Gone
+    })
+    .await
+    .unwrap();
+    assert!(alive(&attempt.probe().await).contains(&pids[0]), "{record:?}");
+    assert_eq!(attempt.kill(StopReason::Cancelled, None).await.tree, Tree::Empty);
+    assert!(!is_alive(pids[0]));
 }
 
 async fn a_stop_leaves_other_runs_and_the_helper_shell_alone(sh: Sh) {
@@ -241,6 +263,24 @@ async fn saved_processes_of_another_boot_are_nobody(sh: Sh) {
     processes.boot = "another".into();
     fs::remove_dir_all(rig.store()).unwrap();
     attempt.kill(StopReason::Fenced, Some(processes)).await;
+    assert!(is_alive(pids[0]));
+}
+
+async fn a_pid_that_was_given_to_another_process_is_not_the_command(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "exec env -i RIG=$RIG PIDS=$PIDS sh -c 'echo $$ >>$PIDS; exec sleep 300'";
+    let (attempt, pids) = started(&rig, text, 1).await;
+    let processes = claim_of(&attempt.probe().await).processes;
+    let file = attempt.directory(&rig).join("claim");
+    let mut text = fs::read_to_string(&file).unwrap();
+    for process in [&processes.supervisor, &processes.command] {
+        let now = format!(" {} {} ", process.pid, process.start);
+        text = text.replace(&now, &format!(" {} {} ", process.pid, process.start - 1));
+    }
+    fs::write(&file, text).unwrap();
+    let claim = claim_of(&attempt.probe().await);
+    assert_eq!((claim.supervisor, claim.command), (Life::Gone, Life::Gone));
+    assert_eq!(attempt.kill(StopReason::Fenced, None).await.tree, Tree::Empty);
     assert!(is_alive(pids[0]));
 }
 
