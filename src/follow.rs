@@ -22,6 +22,11 @@ use crate::output::log::Head;
 use crate::output::mark::Marks;
 use crate::output::writer::{Block, Last, Place, Shape, Writer, Written};
 
+/// A command that wrote within this time is looked at often.
+const LIVELY: Duration = Duration::from_secs(15);
+/// How often.
+const LIVELY_PACE: Duration = Duration::from_millis(500);
+
 /// Bytes asked for in one read.
 const PIECE: u32 = 256 * 1024;
 
@@ -71,6 +76,9 @@ pub enum Advanced {
 pub struct Follow {
     entry: Entry,
     streams: [Following; 2],
+    /// How much output was shown to be there last, and when that was first more than before.
+    shown: u64,
+    grown: Option<Instant>,
 }
 
 impl Follow {
@@ -78,7 +86,7 @@ impl Follow {
     pub fn new(entry: Entry, tail_bytes: usize, destination: &Destination) -> Self {
         let streams = [Stream::Stdout, Stream::Stderr]
             .map(|stream| Following::new(&entry, stream, tail_bytes, destination));
-        Self { entry, streams }
+        Self { entry, streams, shown: 0, grown: None }
     }
 
     /// The attempt's entry on the host.
@@ -91,6 +99,11 @@ impl Follow {
     /// # Errors
     /// The transport's fault. Nothing is lost by it: the next call reads again.
     pub async fn advance(&mut self, host: &dyn Host, seen: &OutputSeen) -> Result<Advanced, Fault> {
+        let there = seen.stdout.bytes.saturating_add(seen.stderr.bytes);
+        if there > self.shown {
+            self.grown = Some(Instant::now());
+        }
+        self.shown = there;
         let mut advanced = Advanced::CaughtUp;
         for stream in &mut self.streams {
             let seen = seen_of(seen, stream.stream);
@@ -117,6 +130,13 @@ impl Follow {
             complete &= stream.finish(&self.entry, host, seen, deadline).await?;
         }
         Ok(complete)
+    }
+
+    /// How soon to look at the host again for the sake of live output: a command that has
+    /// written lately is likely to write again. `None` when it has been silent for a while.
+    pub fn look_again(&self) -> Option<Duration> {
+        let lively = self.grown.is_some_and(|grown| grown.elapsed() < LIVELY);
+        lively.then_some(LIVELY_PACE)
     }
 
     /// True when nothing more will be written: [`Follow::finish`] has come to the ends of the

@@ -294,6 +294,26 @@ fn much_output_comes_whole() {
     assert!(told.out == expected, "{} of {} bytes came", told.out.len(), expected.len());
 }
 
+/// Guards against a pace that only ever slows down: at this command's age a silent one is
+/// looked at every four seconds and more.
+#[test]
+fn the_output_of_a_ticking_command_arrives_while_it_is_fresh() {
+    let bench = Bench::local();
+    let text = script(
+        "ticking",
+        "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do date +%s%3N; sleep 1; done",
+    );
+    let mut running = bench.command(&text, &["-q"]).spawn().unwrap();
+    let mut late = Vec::new();
+    for line in BufReader::new(running.stdout.take().unwrap()).lines() {
+        let written: i64 = line.unwrap().trim().parse().unwrap();
+        late.push(jiff::Timestamp::now().as_millisecond() - written);
+    }
+    assert!(running.wait().unwrap().success());
+    assert_eq!(late.len(), 14);
+    assert!(late.iter().all(|ms| *ms < 2_500), "milliseconds from written to read: {late:?}");
+}
+
 #[test]
 fn nothing_is_left_behind_on_the_host() {
     let bench = Bench::local();

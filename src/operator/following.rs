@@ -78,6 +78,11 @@ impl Following {
         self.current.as_ref().is_some_and(|current| current.behind)
     }
 
+    /// How soon the host is to be looked at again for the sake of live output.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.current.as_ref().and_then(|current| current.follow.look_again())
+    }
+
     /// Reads on without a new sight of the host.
     pub async fn catch_up(&mut self) {
         if let Some(current) = self.current.as_mut() {

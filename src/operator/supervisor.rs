@@ -288,9 +288,11 @@ impl Supervisor {
                 None
             }
         };
+        let lively = stage::live(&stage).and_then(|_| self.following.look_again());
+        let lively = lively.map(|soon| Instant::now() + soon);
         self.stage = Some(stage);
         let far = Instant::now() + Duration::from_secs(3600);
-        let until = [wake.map(instant), recheck, later].into_iter().flatten().min();
+        let until = [wake.map(instant), recheck, later, lively].into_iter().flatten().min();
         Next::Wait(until.unwrap_or(far))
     }
 

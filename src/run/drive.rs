@@ -131,6 +131,7 @@ impl Drive {
             let left = wake.duration_since(Timestamp::now());
             Duration::try_from(left).unwrap_or_default().min(LONGEST_WAIT)
         });
+        let until = self.output.look_again().map_or(until, |soon| until.min(soon));
         let over = sleep(until);
         tokio::pin!(over);
         loop {
