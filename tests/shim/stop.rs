@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use remote_command::core::action::StopReason;
+use remote_command::core::plan::Value;
 use remote_command::core::record::{EntrySeen, Life, Tree};
 
 use crate::rig::{Attempt, LIMIT, Rig, Sh, alive, claim_of, exit_of, is_alive, text_of};
@@ -28,6 +29,7 @@ under_every_shell! {
     saved_processes_of_another_boot_are_nobody
     a_pid_that_was_given_to_another_process_is_not_the_command
     a_tree_is_stopped_although_its_supervisor_was_killed
+    a_supervisor_that_is_told_to_end_stays_for_the_record
     a_child_that_was_told_to_ignore_signals_cannot_end_its_supervisor
 }
 
@@ -299,6 +301,21 @@ async fn a_tree_is_stopped_although_its_supervisor_was_killed(sh: Sh) {
     for pid in pids {
         assert!(!is_alive(pid), "{pid}");
     }
+}
+
+async fn a_supervisor_that_is_told_to_end_stays_for_the_record(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "until [ -e $PIDS.go ]; do sleep 0.1; done & echo $$ >>$PIDS; wait; exit 9";
+    let (attempt, _) = started(&rig, text, 1).await;
+    let supervisor = claim_of(&attempt.probe().await).processes.supervisor.pid;
+    let supervisor = Identity::of(supervisor).unwrap();
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        supervisor.signal(signal);
+    }
+    let environ = attempt.plan.program.env.iter().find(|(name, _)| name == "PIDS").unwrap();
+    let Value::Literal(pids) = &environ.1 else { panic!("{environ:?}") };
+    fs::write(format!("{pids}.go"), "").unwrap();
+    assert_eq!(attempt.finished().await.code(), 9);
 }
 
 async fn a_child_that_was_told_to_ignore_signals_cannot_end_its_supervisor(sh: Sh) {
