@@ -348,3 +348,85 @@ fn stop_reason(word: &str) -> Option<StopReason> {
     ];
     all.into_iter().find(|reason| stop_word(*reason) == word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn report(lines: &[&str]) -> Result<Report, Flaw> {
+        let mut report = Report::default();
+        for line in lines {
+            report.take(line)?;
+        }
+        Ok(report)
+    }
+
+    #[test]
+    fn a_word_of_several_lines_is_framed_line_by_line() {
+        let table: [(&str, &str); 5] = [
+            ("", ".\n"),
+            ("one", ".one\n"),
+            ("one\n", "+one\n.\n"),
+            (".\n+", "+.\n.+\n"),
+            ("\n\n", "+\n+\n.\n"),
+        ];
+        for (word, framed) in table {
+            let mut bytes = Vec::new();
+            put_word(&mut bytes, word.as_bytes());
+            assert_eq!(String::from_utf8(bytes).unwrap(), framed);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_named_by_harmless_words_only() {
+        let entry = |uid: &str| Entry {
+            uid: uid.to_owned(),
+            run: 1,
+            attempt: 2,
+            kind: Kind::Verify,
+            token: TOKEN.to_owned(),
+            machine: String::new(),
+        };
+        let line = request("probe", "c", &entry("u-1"), "").unwrap();
+        assert_eq!(line, format!("probe c u-1 1-2v {TOKEN} "));
+        for uid in ["", "../x", "a b", "a/b", "-x", "*", "a\nb"] {
+            assert!(request("probe", "c", &entry(uid), "").is_err(), "{uid:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_needs_all_of_its_parts() {
+        let exit = format!("exit {TOKEN} 3 - ran 90 - {TOKEN} 3 .");
+        let at = "at m boot store 100 1";
+        let whole = ["entry claimed", "claim 7 70 8 80 60 boot gone gone", &exit, "tree empty"];
+        let record = report(&[&[at], &whole[..]].concat()).unwrap().record(TOKEN).unwrap();
+        let EntrySeen::Claimed(claimed) = record.entry else { panic!("{record:?}") };
+        assert_eq!(claimed.exit.unwrap().code(), 3);
+        assert_eq!((claimed.processes.command.pid, claimed.claimed_uptime_ms), (8, 60));
+        assert_eq!((record.uptime_ms, record.tree), (100, Tree::Empty));
+        assert!(report(&whole).unwrap().record(TOKEN).is_err());
+        assert!(report(&[at]).unwrap().record(TOKEN).is_err());
+        assert!(report(&[at, "entry claimed"]).unwrap().record(TOKEN).is_err());
+        // An exit of another entry is damage, not an end.
+        let other = report(&[&[at], &whole[..]].concat()).unwrap().record(&"f".repeat(32));
+        assert!(other.is_err());
+    }
+
+    #[test]
+    fn lines_that_no_report_has_are_flaws() {
+        for line in ["", "hurrah", "at m b", "stop Tired", "claim x", "output xxx 1 0 0", "bytes -"]
+        {
+            let taken = report(&[line]).and_then(|report| report.record(TOKEN));
+            assert!(taken.is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn time_limits_are_rounded_up_to_whole_seconds() {
+        for (millis, whole) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (30_000, 30)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), whole);
+        }
+    }
+}
