@@ -132,9 +132,12 @@ rc_run() {
     [ "$rc_input" = /dev/null ] || rm -f "$rc_input"
     { exec </dev/null >/dev/null 2>&1 7>&- 8>&-; rc_watch; } &
     rc_watcher=$!
-    (rc_become "$@")
+    # Some shells say on stderr that a signal ended what they waited for. The command did not
+    # write that, so it goes elsewhere.
+    exec 9>&2 2>/dev/null
+    (exec 2>&9 9>&-; rc_become "$@")
     rc_code=$?
-    exec 7>&- 8>&- >/dev/null 2>&1
+    exec 7>&- 8>&- 9>&- >/dev/null
     if rc_read_claim && [ "$rc_by" = "$rc_call" ]; then
         rc_record
     else

@@ -13,6 +13,7 @@ under_every_shell! {
     output_is_cut_at_exactly_its_limit_and_the_writer_never_knows
     output_of_exactly_the_limit_is_whole
     the_two_streams_stay_apart
+    stderr_has_nothing_that_the_command_did_not_write
     any_stretch_of_binary_output_can_be_read
     output_can_be_read_while_it_grows
     a_background_child_that_holds_the_pipe_leaves_the_output_open
@@ -57,6 +58,16 @@ async fn the_two_streams_stay_apart(sh: Sh) {
         (out.as_slice(), err.as_slice()),
         (&b"out1\nout2\nout3\n"[..], &b"err1\nerr2\nerr3\n"[..])
     );
+}
+
+/// A shell may say "Killed" of what it waited for.
+async fn stderr_has_nothing_that_the_command_did_not_write(sh: Sh) {
+    let rig = Rig::new(sh);
+    for signal in ["KILL", "TERM", "SEGV"] {
+        let (code, _, err) = rig.script(&format!("echo mine >&2; kill -s {signal} $$")).run().await;
+        assert!(code > 128, "{signal}: {code}");
+        assert_eq!(String::from_utf8_lossy(&err), "mine\n", "{signal}");
+    }
 }
 
 async fn any_stretch_of_binary_output_can_be_read(sh: Sh) {
