@@ -86,7 +86,11 @@ impl Reconciler {
             tokio::select! {
                 Some(event) = commands.events.next() => self.command_changed(event),
                 Some(event) = hosts.events.next() => self.host_changed(event),
-                Some(again) = self.registry.ended() => self.consider(again),
+                // Not `Some(again)`: one that needs nothing would leave those that end after it
+                // unnoticed until something else happens.
+                again = self.registry.ended() => if let Some(again) = again {
+                    self.consider(again);
+                },
                 Some(Ok(object)) = self.adding.join_next() => self.finalizer_tried(&object),
                 Some(Ok((key, found))) = self.looking.join_next() => self.orphan_found(&key, found),
                 _ = sweep.tick() => self.sweep(),
