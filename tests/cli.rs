@@ -286,6 +286,14 @@ fn a_json_report_can_take_the_place_of_the_output() {
 }
 
 #[test]
+fn the_report_names_what_a_command_left_running() {
+    let bench = Bench::local();
+    let told = bench.run(&script("a", "sleep 300 >/dev/null 2>&1 &"), &["-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!(report["commands"][0]["leftRunning"][0]["command"], "sleep", "{report}");
+}
+
+#[test]
 fn much_output_comes_whole() {
     let bench = Bench::local();
     let told = bench.run(&script("a", "seq 1 300000"), &["-q"]);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::documents::Key;
 use super::exit::ExitCode;
 use crate::core::phase::Summary;
-use crate::core::record::{OutputSeen, StreamSeen};
+use crate::core::record::{OutputSeen, StreamSeen, Survivor};
 use crate::follow::Tails;
 
 /// The report of all commands.
@@ -38,6 +38,12 @@ pub struct CommandReport {
     pub exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// The run ended in doubt although a stop was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stop_requested: bool,
+    /// Processes that outlived the command on purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_running: Vec<Survivor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<jiff::Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,8 @@ impl CommandReport {
             evidence: summary.evidence.map(|evidence| evidence.word()),
             exit_code: summary.exit_code,
             signal: summary.signal,
+            stop_requested: summary.stop_requested,
+            left_running: summary.left_running,
             start_time: summary.start_time,
             completion_time: summary.completion_time,
             output: None,
