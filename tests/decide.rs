@@ -633,6 +633,23 @@ fn deletion_revokes_stops_verifies_and_sweeps_in_this_order() {
     assert!(desk.stage.released());
 }
 
+/// Guards against looking for the record in another user's store, where there is none.
+#[test]
+fn an_attempt_is_followed_as_the_user_it_was_launched_as() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.program.run_as = Some("postgres".to_owned());
+    desk.launch();
+    desk.entry(alive());
+    desk.plan.program.run_as = Some("root".to_owned());
+    let Some(Action::Probe { entry }) = desk.wake().action else { panic!("not probed") };
+    assert_eq!(entry.run_as.as_deref(), Some("postgres"));
+    desk.asked.delete = true;
+    desk.wake();
+    let ended = desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
+    let Some(Action::Sweep { run_as, .. }) = ended.action else { panic!("not swept") };
+    assert_eq!(run_as.as_deref(), Some("postgres"));
+}
+
 #[test]
 fn deletion_gives_up_after_its_limit_and_says_what_stays() {
     let mut desk = Desk::running(Idempotency::NonIdempotent);

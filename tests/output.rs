@@ -204,6 +204,7 @@ fn entry() -> Entry {
         kind: Kind::Command,
         token: "0123456789abcdef0123456789abcdef".into(),
         machine: String::new(),
+        run_as: None,
     }
 }
 

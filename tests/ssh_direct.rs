@@ -59,7 +59,7 @@ fn plan(argv: &[&str]) -> Plan {
 fn entry(attempt: i32, kind: Kind) -> Entry {
     let token = format!("{attempt:032x}");
     let (uid, machine) = ("uid".to_owned(), String::new());
-    Entry { uid, run: 1, attempt, kind, token, machine }
+    Entry { uid, run: 1, attempt, kind, token, machine, run_as: None }
 }
 
 /// One machine, and attempts on it.
@@ -184,7 +184,8 @@ async fn a_launch_is_sent_once_and_its_end_is_kept_until_the_sweep() {
         matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(exit) if exit.code() == 3)
     );
     assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n");
-    let swept = machine.act(&plan, Action::Sweep { uid: "uid".to_owned(), machine: String::new() });
+    let swept = machine
+        .act(&plan, Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None });
     assert!(matches!(swept.await, Seen::Swept { .. }));
     assert_eq!(machine.probe(&plan, &entry).await, DirectSeen::Lost);
 }

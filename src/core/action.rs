@@ -25,6 +25,10 @@ pub struct Entry {
     /// and for Direct; then it is not compared.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
+    /// The user of the host whose store it is in, when that is not the login's: `runAs` as it
+    /// was at the launch, whatever became of the spec since.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "runAs")]
+    pub run_as: Option<String>,
 }
 
 /// What an entry runs.
@@ -79,8 +83,8 @@ pub enum Action {
     /// Takes the claim itself, so that no launch of this entry can ever win.
     Revoke { entry: Entry, boot: String, store: String },
     /// Removes the files of every entry of the object and leaves tombstones. Ends no process.
-    /// `machine` is compared as [`Entry::machine`] is.
-    Sweep { uid: String, machine: String },
+    /// `machine` is compared as [`Entry::machine`] is; `run_as` is whose store it is.
+    Sweep { uid: String, machine: String, run_as: Option<String> },
 }
 
 impl Action {

@@ -3,7 +3,6 @@
 //! The two never meet in one entry: Prepare of a recorded entry fills in the machine it was
 //! prepared on, and a Direct entry names none.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,8 +31,6 @@ pub(super) struct Machine {
     direct: Arc<DirectHost>,
     account: Account,
     shells: Arc<Mutex<Slot>>,
-    /// As whom the recorded commands run, by UID: an entry alone does not say it.
-    run_as: Mutex<HashMap<String, Option<String>>>,
 }
 
 /// The helper shells while they are in use.
@@ -52,7 +49,6 @@ impl Machine {
             direct: Arc::new(DirectHost::new(pool.clone())),
             account: Account { state_directory, ..Account::default() },
             shells: Arc::default(),
-            run_as: Mutex::default(),
             pool,
         }
     }
@@ -93,15 +89,6 @@ impl Machine {
             slot.0 = None;
         }
     }
-
-    /// Remembers as whom the object's commands run, until they are swept.
-    fn remember(&self, plan: &Plan, action: &Action) {
-        let mut users = lock(&self.run_as);
-        match entry(action) {
-            Ok(entry) => drop(users.insert(entry.uid.clone(), plan.program.run_as.clone())),
-            Err(uid) => drop(users.remove(uid)),
-        }
-    }
 }
 
 #[async_trait]
@@ -110,8 +97,8 @@ impl Host for Machine {
         if let Some(direct) = direct(plan, action.get()) {
             return self.direct.act(plan, &direct, action.get(), material).await;
         }
-        self.remember(plan, action.get());
-        let seen = self.recorded(plan.program.run_as.clone()).act(plan, action, material).await;
+        let run_as = user(action.get()).clone();
+        let seen = self.recorded(run_as).act(plan, action, material).await;
         self.learn(&seen);
         seen
     }
@@ -126,8 +113,7 @@ impl Host for Machine {
         if entry.machine.is_empty() {
             return Ok(self.direct.read(entry, stream, offset, max));
         }
-        let run_as = lock(&self.run_as).get(&entry.uid).cloned().flatten();
-        self.recorded(run_as).read(entry, stream, offset, max).await
+        self.recorded(entry.run_as.clone()).read(entry, stream, offset, max).await
     }
 }
 
@@ -149,16 +135,16 @@ fn direct(plan: &Plan, action: &Action) -> Option<Direct> {
     }
 }
 
-/// The entry an action is on; a sweep's UID instead.
-fn entry(action: &Action) -> Result<&Entry, &str> {
+/// Whose store an action is about; `None` for the login's own.
+fn user(action: &Action) -> &Option<String> {
     match action {
-        Action::Sweep { uid, .. } => Err(uid),
+        Action::Sweep { run_as, .. } => run_as,
         Action::Prepare { entry }
         | Action::Launch { entry, .. }
         | Action::Probe { entry }
         | Action::Terminate { entry, .. }
         | Action::Kill { entry, .. }
-        | Action::Revoke { entry, .. } => Ok(entry),
+        | Action::Revoke { entry, .. } => &entry.run_as,
     }
 }
 

@@ -233,7 +233,7 @@ impl Recorded {
                 let identity = report.identity.ok_or_else(nobody)?;
                 return Ok(Seen::Prepared { entry: entry.clone(), identity });
             }
-            Action::Sweep { uid, machine } => {
+            Action::Sweep { uid, machine, .. } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
                 self.ask(&line, machine).await?;
                 return Ok(Seen::Swept { uid: uid.clone() });

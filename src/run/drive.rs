@@ -15,7 +15,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::reach::Machines;
 use super::report::{CommandReport, Reached};
-use crate::core::action::{Action, Seen};
+use crate::core::action::{Action, Entry, Seen};
 use crate::core::decide::Now;
 use crate::core::phase::{Phase, Summary, Truth, summary};
 use crate::core::stage::Attempt;
@@ -188,8 +188,8 @@ impl Drive {
     async fn sweep(&mut self, host: Option<Arc<dyn Host>>) {
         let attempt = self.attempt().filter(|attempt| !attempt.direct).cloned();
         let (Some(host), Some(attempt)) = (host, attempt) else { return };
-        let machine = attempt.entry.machine.clone();
-        let sweep = Action::Sweep { uid: attempt.entry.uid, machine };
+        let Entry { uid, machine, run_as, .. } = attempt.entry;
+        let sweep = Action::Sweep { uid, machine, run_as };
         match self.act(&host, sweep).await {
             Some(Seen::Swept { .. }) => self.note(|job| job.store.note_swept()),
             Some(Seen::Unreachable(fault)) => {

@@ -31,7 +31,7 @@ pub enum Flaw {
 /// # Errors
 /// [`Flaw::Name`] when a part of the entry's name is not made of `A-Za-z0-9._-`.
 pub fn request(verb: &str, call: &str, entry: &Entry, words: &str) -> Result<String, Flaw> {
-    let Entry { uid, run, attempt, kind, token, machine: _ } = entry;
+    let Entry { uid, run, attempt, kind, token, machine: _, run_as: _ } = entry;
     let suffix = match kind {
         Kind::Command => "",
         Kind::Verify => "v",
@@ -388,6 +388,7 @@ mod tests {
             kind: Kind::Verify,
             token: TOKEN.to_owned(),
             machine: String::new(),
+            run_as: None,
         };
         let line = request("probe", "c", &entry("u-1"), "").unwrap();
         assert_eq!(line, format!("probe c u-1 1-2v {TOKEN} "));

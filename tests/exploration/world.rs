@@ -270,7 +270,11 @@ impl World {
         if ended && self.left.faults > 0 {
             let mut crashed = self.clone();
             crashed.left.faults -= 1;
-            crashed.host.perform(&Action::Sweep { uid: plan.uid.clone(), machine: String::new() });
+            crashed.host.perform(&Action::Sweep {
+                uid: plan.uid.clone(),
+                machine: String::new(),
+                run_as: None,
+            });
             crashed.turn(plan, Seen::Nothing);
             out.push((Step::CrashAfter("Sweep"), crashed));
         }

@@ -174,7 +174,7 @@ async fn another_machine_is_told_apart_before_anything_is_done(sh: Sh) {
         Action::Probe { entry: entry.clone() },
         Action::Kill { entry: entry.clone(), reason, processes: None },
         Action::Revoke { entry, boot, store },
-        Action::Sweep { uid, machine },
+        Action::Sweep { uid, machine, run_as: None },
     ];
     for verb in verbs {
         let seen = attempt.act(verb).await;

@@ -235,6 +235,7 @@ pub fn entry() -> Entry {
         kind: Kind::Command,
         token: format!("{:032x}", rand::random::<u128>()),
         machine: String::new(),
+        run_as: None,
     }
 }
 
@@ -337,7 +338,7 @@ impl Attempt {
 
     pub async fn sweep(&self) {
         let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
-        let seen = self.act(Action::Sweep { uid, machine }).await;
+        let seen = self.act(Action::Sweep { uid, machine, run_as: None }).await;
         assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
     }
 

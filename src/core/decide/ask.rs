@@ -191,7 +191,8 @@ impl Turn<'_> {
         }
         let current = self.stage.current.as_ref();
         let machine = current.map(|a| a.identity.machine.clone()).unwrap_or_default();
-        (Some(Action::Sweep { uid: self.plan.uid.clone(), machine }), None)
+        let run_as = current.and_then(|a| a.entry.run_as.clone());
+        (Some(Action::Sweep { uid: self.plan.uid.clone(), machine, run_as }), None)
     }
 
     /// Where nothing was ever saved as launched nothing has to be removed, and a Direct

@@ -126,7 +126,8 @@ impl Turn<'_> {
         let token = format!("{:016x}{low:08x}{:08x}", backoff::mix(seed), self.stage.entries);
         let attempt = self.next_number(kind);
         let (uid, run, machine) = (self.plan.uid.clone(), self.stage.run, String::new());
-        Action::Prepare { entry: Entry { uid, run, attempt, kind, token, machine } }
+        let run_as = self.plan.program.run_as.clone();
+        Action::Prepare { entry: Entry { uid, run, attempt, kind, token, machine, run_as } }
     }
 
     fn is_wanted(&self, entry: &Entry) -> bool {
@@ -135,6 +136,7 @@ impl Turn<'_> {
             && entry.run == self.stage.run
             && entry.kind == kind
             && entry.attempt == self.next_number(kind)
+            && entry.run_as == self.plan.program.run_as
     }
 
     /// Saves the launch intent; the Launch goes with it and is never given again.
