@@ -29,7 +29,7 @@ build: tools ## Build the operator and the playground in release mode
 	@cargo build --release --bin remote-command --example playground
 
 .PHONY: test
-test: tools format-check lint ## Formatting, lints, generated files and every test
+test: test-tools format-check lint ## Formatting, lints, generated files and every test
 	@cargo test --no-fail-fast
 
 .PHONY: lint
@@ -50,10 +50,13 @@ generate: ## Write crds/ from the types
 	@cargo run --quiet --bin remote-command -- crds --output-dir crds
 
 .PHONY: tools
-tools: ## Get what is missing: control plane programs, sshd, shells
-	@playground/programs/need sshd=openssh-server ssh-keygen=openssh-client ps=procps \
-	  busybox=busybox fish=fish tcsh=tcsh sudo=sudo
+tools: ## Get what the playground needs: control plane programs, sshd
+	@playground/programs/need sshd=openssh-server ssh-keygen=openssh-client ps=procps
 	@playground/programs/get >/dev/null
+
+.PHONY: test-tools
+test-tools: tools ## Get what the tests need besides: shells, sudo
+	@playground/programs/need busybox=busybox fish=fish tcsh=tcsh sudo=sudo
 
 .PHONY: clean
 clean: down ## Stop the playground and remove build output

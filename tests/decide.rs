@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use remote_command::core::action::{Action, Seen, StopReason};
 use remote_command::core::decide::{Decision, Now, decide};
 use remote_command::core::fault::{Fault, Standing, Transient};
-use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
+use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{
     Asked, Execution, Hold, HoldKind, Idempotency, Limits, Plan, Program, Resolution, Retry,
@@ -567,7 +567,20 @@ fn a_check_answers_before_the_first_start() {
         assert_eq!(desk.stage.attempt, 0, "a check is no attempt of the command");
         desk.entry(exited(code));
         assert_eq!(desk.ending(), ending, "{code}");
+        let shown = summary(&desk.plan, &desk.stage).evidence;
+        if ending.is_some() {
+            assert_eq!(shown, Some(Evidence::NeverStarted), "the check's end is not the command's");
+        }
     }
+}
+
+/// Guards against a result that changes with an edit of the spec while the command runs.
+#[test]
+fn an_exit_is_judged_by_the_codes_the_attempt_was_launched_with() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.success_exit_codes = vec![0, 3];
+    desk.entry(exited(3));
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::NonZeroExit)));
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub struct Bounds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
     pub termination_ms: u64,
+    /// Exit codes that count as success, as they were at the launch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub success: Vec<i32>,
 }
 
 /// How much output there was at some uptime.

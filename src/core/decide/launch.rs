@@ -175,16 +175,18 @@ impl Turn<'_> {
     fn bounds_of(&self, kind: Kind) -> Bounds {
         let limits = &self.plan.limits;
         let termination_ms = milliseconds(limits.termination);
+        let success = self.plan.success_exit_codes.clone();
         let check = self.plan.verify.as_ref().filter(|_| kind == Kind::Verify);
         match check {
             Some(verify) => {
                 let execution_ms = milliseconds(verify.timeout);
-                Bounds { execution_ms, idle_ms: None, termination_ms }
+                Bounds { execution_ms, idle_ms: None, termination_ms, success }
             }
             None => Bounds {
                 execution_ms: milliseconds(limits.execution),
                 idle_ms: limits.idle.map(milliseconds),
                 termination_ms,
+                success,
             },
         }
     }

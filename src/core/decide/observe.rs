@@ -120,7 +120,6 @@ impl Turn<'_> {
 
     fn hear_channel(&mut self, entry: &Entry, seen: &DirectSeen) {
         let at = self.now.at;
-        let success = &self.plan.success_exit_codes;
         let Some(attempt) = self.stage.current.as_mut().filter(|a| a.entry == *entry) else {
             return;
         };
@@ -148,7 +147,8 @@ impl Turn<'_> {
                 attempt.started.get_or_insert(at);
                 // Nobody can say whether the end came before the signal, so a success stays
                 // one and anything else is put down to the stop.
-                let stopped = attempt.stop().filter(|_| !success.contains(&exit.code()));
+                let stopped =
+                    attempt.stop().filter(|_| !attempt.bounds.success.contains(&exit.code()));
                 attempt.place = Place::Ended(match stopped {
                     Some(stop) => Fate::Stopped { reason: stop.reason, exit: Some(exit.clone()) },
                     None => Fate::Received(exit.clone()),

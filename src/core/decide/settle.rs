@@ -3,7 +3,9 @@
 
 use crate::core::action::{Kind, StopReason};
 use crate::core::backoff;
-use crate::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Outcome, PastAttempt, Success};
+use crate::core::outcome::{
+    Doubt, Ending, Evidence, Failure, Fate, Loss, Outcome, PastAttempt, Success,
+};
 use crate::core::plan::{Execution, Idempotency};
 use crate::core::record::{ExitRecord, StartFailure};
 use crate::core::stage::{Attempt, HISTORY, LastStart, Next, Place, Queue, after};
@@ -273,8 +275,12 @@ impl Turn<'_> {
 
     /// Gives the run its outcome.
     pub(super) fn end_run(&mut self, ending: Ending, message: String, fate: Option<&Fate>) {
-        let current = self.stage.current.as_ref().filter(|a| !self.is_of_earlier_run(a));
-        let known = current.and_then(Attempt::evidence);
+        let ours = |a: &&Attempt| !self.is_of_earlier_run(a) && !a.is_verify();
+        let current = self.stage.current.as_ref().filter(ours).and_then(Attempt::evidence);
+        let last = self.stage.last_start.as_ref().map(|last| last.fate.evidence());
+        // What a check showed is about the check. A run that ended without a start never started.
+        let unstarted = self.stage.starts == 0 && !matches!(ending, Ending::Unknown(_));
+        let known = current.or(last).or(unstarted.then_some(Evidence::NeverStarted));
         let exit = fate.and_then(Fate::exit);
         self.stage.outcome = Some(Outcome {
             ending,
@@ -288,8 +294,11 @@ impl Turn<'_> {
     }
 
     fn is_success(&self, exit: &ExitRecord) -> bool {
-        exit.start_failure() == StartFailure::None
-            && self.plan.success_exit_codes.contains(&exit.code())
+        let codes = match &self.stage.current {
+            Some(attempt) => &attempt.bounds.success,
+            None => &self.plan.success_exit_codes,
+        };
+        exit.start_failure() == StartFailure::None && codes.contains(&exit.code())
     }
 
     /// What the run comes to if this was its last attempt.
