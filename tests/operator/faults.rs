@@ -159,8 +159,15 @@ async fn a_wiped_record_of_an_idempotent_command_is_fenced_and_retried() {
 async fn killed_host_processes_leave_doubt_and_not_a_result() {
     let world = World::new().await;
     world.command("shot", json!({"command": ["sleep", "1000"]})).await;
-    world.shows("shot", "Running", "Running").await;
-    for process in world.sshd.commands() {
+    world
+        .until("shot", "its process is seen", |object| {
+            let status = object.status.as_ref();
+            status.and_then(|status| status.evidence.as_deref()) == Some("StillRunning")
+        })
+        .await;
+    let processes = world.sshd.commands();
+    assert!(!processes.is_empty());
+    for process in processes {
         process.signal(crate::support::processes::Signal::KILL);
     }
     let object = world
