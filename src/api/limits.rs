@@ -31,7 +31,8 @@ pub struct Timeouts {
     #[serde(default = "execution")]
     pub execution: Duration,
     /// How long the command may be silent, writing no output. Then it is stopped and
-    /// Failed/IdleTimeout. Unset: for ever.
+    /// Failed/IdleTimeout. Unset: for ever. Judged by the record on the host, so it has no
+    /// effect with execution Direct.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
     /// Grace from the TERM signal to the KILL signal, whenever the command is stopped.
