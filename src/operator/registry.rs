@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +76,8 @@ struct Ended {
 }
 
 impl Registry {
-    /// Shows a version of an object to its supervisor, which is started if there is none.
+    /// Shows a version of an object to its supervisor, which is started if there is none:
+    /// `start` is called before this returns, so that places are taken in the order of calls.
     pub fn show<F>(&mut self, object: Arc<RemoteCommand>, start: impl FnOnce(Seat) -> F)
     where
         F: Future<Output = Arc<RemoteCommand>> + Send + 'static,
@@ -89,10 +90,15 @@ impl Registry {
         let (sender, receiver) = watch::channel(object);
         let poke = Arc::new(Notify::new());
         let seat = Seat { key: key.clone(), object: receiver, poke: Arc::clone(&poke) };
-        let (uid, work) = (key.uid.clone(), AssertUnwindSafe(start(seat)).catch_unwind());
+        // A panic in here would be the caller's, who looks at all objects.
+        let started = catch_unwind(AssertUnwindSafe(|| start(seat))).ok();
+        let uid = key.uid.clone();
         let task = self.tasks.spawn(async move {
-            let last = work.await.ok().map(|object| object.metadata.resource_version.clone());
-            Ended { uid, last }
+            let last = match started {
+                Some(work) => AssertUnwindSafe(work).catch_unwind().await.ok(),
+                None => None,
+            };
+            Ended { uid, last: last.map(|object| object.metadata.resource_version.clone()) }
         });
         let supervised =
             Supervised { key: key.clone(), object: sender, poke, task, rests_until: None };
@@ -152,5 +158,62 @@ impl Registry {
     pub async fn shutdown(&mut self) {
         self.supervised.clear();
         self.tasks.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    fn object(uid: &str) -> Arc<RemoteCommand> {
+        let object = serde_json::json!({
+            "metadata": {"namespace": "ns", "name": uid, "uid": uid, "resourceVersion": "1"},
+            "spec": {"hostRef": {"name": "db-1"}, "command": ["true"]},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn supervised(registry: &Registry) -> Vec<String> {
+        let mut uids: Vec<String> = registry.keys().map(|key| key.uid.clone()).collect();
+        uids.sort();
+        uids
+    }
+
+    async fn ended(registry: &mut Registry) -> Option<Arc<RemoteCommand>> {
+        tokio::time::timeout(Duration::from_secs(5), registry.ended()).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_panics_at_its_start_ends_alone_and_is_started_again_later() {
+        let mut registry = Registry::default();
+        let fails = |_: Seat| -> std::future::Ready<Arc<RemoteCommand>> { panic!("at its start") };
+        registry.show(object("a"), fails);
+        registry.show(object("b"), |_| std::future::pending());
+        assert!(ended(&mut registry).await.is_none());
+        assert_eq!(supervised(&registry), ["a", "b"]);
+        registry.show(object("a"), |_| -> std::future::Ready<_> { unreachable!("it rests") });
+        assert!(registry.rested().is_empty());
+
+        tokio::time::advance(AFTER_PANIC).await;
+        let rested = registry.rested();
+        assert_eq!(rested.iter().map(|object| object.name_any()).collect::<Vec<_>>(), ["a"]);
+        registry.show(object("a"), |seat| ready(seat.object.borrow().clone()));
+        assert!(ended(&mut registry).await.is_none());
+        assert_eq!(supervised(&registry), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn supervisors_take_their_seats_in_the_order_in_which_they_are_shown() {
+        let mut registry = Registry::default();
+        let mut taken = Vec::new();
+        for uid in ["c", "a", "b"] {
+            registry.show(object(uid), |seat| {
+                taken.push(seat.key.uid);
+                std::future::pending()
+            });
+        }
+        assert_eq!(taken, ["c", "a", "b"]);
     }
 }

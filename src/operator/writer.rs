@@ -5,12 +5,15 @@
 //! to be shown. It acknowledges, and only an acknowledged stage is a saved one.
 //!
 //! A write that did not succeed for certain is never assumed lost or done: the object is read
-//! anew and compared (see [`put`](super::put)).
+//! anew and compared (see [`put`](super::put)). A try that panicked is one of those.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -18,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::bucket::Bucket;
+use super::fault::Failure;
 use super::put::{Answer, Known, put};
 use super::registry::Key;
 use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
@@ -80,8 +84,14 @@ pub struct Writer {
 impl Writer {
     /// Starts the writer's task; it ends when all handles are dropped. `client` must not retry.
     pub fn start(client: Client) -> Self {
+        Self::start_with(Arc::new(move |request, known, doubtful| {
+            put(client.clone(), request, known, doubtful).boxed()
+        }))
+    }
+
+    fn start_with(put: Put) -> Self {
         let (messages, inbox) = mpsc::channel(QUEUE);
-        tokio::spawn(Task::new(client, inbox).run());
+        tokio::spawn(Task::new(put, inbox).run());
         Self { messages }
     }
 
@@ -114,6 +124,10 @@ impl Writer {
     }
 }
 
+/// Makes one try, as [`put`] does with a client.
+type Put =
+    Arc<dyn for<'a> Fn(&'a Request, Option<Known>, bool) -> BoxFuture<'a, Answer> + Send + Sync>;
+
 /// A request with its place in the queue.
 struct Pending {
     request: Box<Request>,
@@ -132,8 +146,18 @@ struct Tried {
     answer: Answer,
 }
 
+/// Makes a try. After a panic nobody knows what was stored, and the request is still there to
+/// be tried again: without it, its object would stay busy for ever.
+async fn attempt(put: Put, pending: Pending, known: Option<Known>) -> Tried {
+    let tried = async { put(&pending.request, known, pending.doubtful).await };
+    let answer = AssertUnwindSafe(tried).catch_unwind().await.unwrap_or_else(|_| {
+        Answer::Uncertain(Failure::Doubtful("the status write panicked".to_owned()))
+    });
+    Tried { pending, answer }
+}
+
 struct Task {
-    client: Client,
+    put: Put,
     inbox: mpsc::Receiver<Message>,
     pending: HashMap<String, Pending>,
     under_way: JoinSet<Tried>,
@@ -145,9 +169,9 @@ struct Task {
 }
 
 impl Task {
-    fn new(client: Client, inbox: mpsc::Receiver<Message>) -> Self {
+    fn new(put: Put, inbox: mpsc::Receiver<Message>) -> Self {
         Self {
-            client,
+            put,
             inbox,
             pending: HashMap::new(),
             under_way: JoinSet::new(),
@@ -169,7 +193,8 @@ impl Task {
                 },
                 Some(tried) = self.under_way.join_next() => match tried {
                     Ok(tried) => self.settle(tried),
-                    Err(failure) => warn!(%failure, "a status write panicked"),
+                    // Not by a panic: `attempt` gives an answer for those, too.
+                    Err(failure) => warn!(%failure, "a status write was cut off"),
                 },
                 () = sleep_until(wake) => {}
             }
@@ -227,12 +252,9 @@ impl Task {
             }
             let uid = uid.clone();
             let Some(pending) = self.pending.remove(&uid) else { return far };
-            let (client, known) = (self.client.clone(), self.known.get(&uid).cloned());
+            let known = self.known.get(&uid).cloned();
             self.busy.insert(uid);
-            self.under_way.spawn(async move {
-                let answer = put(client, &pending.request, known, pending.doubtful).await;
-                Tried { pending, answer }
-            });
+            self.under_way.spawn(attempt(Arc::clone(&self.put), pending, known));
         }
         far
     }
@@ -266,5 +288,49 @@ impl Task {
             }
         };
         pending.acknowledge.map(|done| done.send(result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn request() -> Request {
+        let object = serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "a", "resourceVersion": "1"},
+            "spec": {"hostRef": {"name": "db-1"}, "command": ["true"]},
+        });
+        Request {
+            key: Key { uid: "a".to_owned(), namespace: "ns".to_owned(), name: "a".to_owned() },
+            base: Arc::new(serde_json::from_value(object).unwrap()),
+            before: None,
+            status: RemoteCommandStatus::default(),
+            urgency: Urgency::Terminal,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_panics_is_tried_again_and_reads_first() {
+        let tries = Arc::new(AtomicU32::new(0));
+        let made = Arc::clone(&tries);
+        let begun = Instant::now();
+        let writer = Writer::start_with(Arc::new(move |_, _, doubtful| {
+            let number = made.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(number > 1, "the first two tries panic");
+                assert!(doubtful, "they may have stored it");
+                Answer::Gone
+            }
+            .boxed()
+        }));
+        let saved = tokio::time::timeout(LIMIT, writer.save(request())).await.unwrap();
+        assert!(matches!(saved, Some(Acknowledged::Gone)), "{saved:?}");
+        assert_eq!(tries.load(Ordering::SeqCst), 3);
+        assert!(begun.elapsed() >= FIRST_PAUSE * 3, "{:?}", begun.elapsed());
+        tokio::time::timeout(LIMIT, writer.flush()).await.unwrap();
     }
 }
