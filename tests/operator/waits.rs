@@ -67,5 +67,5 @@ async fn a_host_that_refuses_connections_fails_at_the_queue_limit() {
     world.command("refused", spec).await;
     world.shows("refused", "Pending", "ConnectionRefused").await;
     let object = world.shows("refused", "Failed", "ConnectionRefused").await;
-    assert_eq!(object.status.unwrap().evidence, None);
+    assert_eq!(object.status.unwrap().evidence.as_deref(), Some("NeverStarted"));
 }
