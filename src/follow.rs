@@ -139,6 +139,11 @@ impl Follow {
         lively.then_some(LIVELY_PACE)
     }
 
+    /// How many bytes have been written, by the places that came back from the writer.
+    pub fn written(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.reached).sum()
+    }
+
     /// True when nothing more will be written: [`Follow::finish`] has come to the ends of the
     /// streams, or nobody reads what is written.
     pub fn is_finished(&self) -> bool {
@@ -178,6 +183,8 @@ struct Following {
     tail: Tail,
     writer: Option<Writer>,
     writing: Writing,
+    /// Where the place was when it was here last.
+    reached: u64,
     /// The end of the stream was written.
     finished: bool,
 }
@@ -219,6 +226,7 @@ impl Following {
             tail: Tail::new(tail_bytes, next.saturating_sub(tail_bytes as u64)),
             writer,
             writing,
+            reached: next,
             finished: false,
         }
     }
@@ -330,6 +338,7 @@ impl Following {
                 Ok(Err(_)) => tracing::error!("the output writer has ended"),
                 Ok(Ok(Written { place, failed: None })) => {
                     self.finished |= last;
+                    self.reached = place.next();
                     self.writing = Writing::Here(place);
                 }
                 Ok(Ok(Written { failed: Some(error), .. })) if error.kind() == BrokenPipe => {

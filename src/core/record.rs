@@ -116,6 +116,22 @@ pub struct HostRecord {
     pub output: OutputSeen,
 }
 
+impl HostRecord {
+    /// Whether nothing more is to be awaited of the output of a command that ended with
+    /// `exit`: both streams have ended, or two seconds have passed since, for a child in the
+    /// background may hold a stream open for ever. By the host's clock, within one boot.
+    pub fn output_is_over(&self, exit: &ExitRecord) -> bool {
+        let drained = self.output.stdout.ended && self.output.stderr.ended;
+        let waited = exit
+            .ended_uptime_ms
+            .is_none_or(|ended| self.uptime_ms >= ended.saturating_add(OUTPUT_GRACE_MS));
+        drained || waited
+    }
+}
+
+/// How long after an exit the end of output is waited for, in host time.
+const OUTPUT_GRACE_MS: u64 = 2_000;
+
 /// The state of the entry itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EntrySeen {
@@ -224,7 +240,7 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
             ended_uptime_ms: None,
         },
         Err(signal) => ExitRecord {
-            code: 128,
+            code: 128 + number_of(&signal),
             signal: Some(signal),
             start: StartFailure::None,
             ended_uptime_ms: None,
@@ -232,9 +248,36 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
     }
 }
 
+/// A signal's number by the name SSH has for it (RFC 4254, 6.10), where all systems agree on
+/// it; 0 for others.
+fn number_of(signal: &str) -> i32 {
+    match signal {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "SEGV" => 11,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_on_a_channel_has_the_code_that_a_shell_would_give_it() {
+        let exit = |signal: &str| exit_from_channel(Err(signal.to_owned()));
+        assert_eq!((exit("KILL").code(), exit("KILL").signal()), (137, Some("KILL")));
+        assert_eq!(exit("TERM").code(), 143);
+        assert_eq!(exit("X@example.org").code(), 128, "a name nobody knows");
+    }
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::api::{OutputStatus, StreamStatus};
 use crate::core::action::{Entry, Kind, Seen};
-use crate::core::record::{DirectSeen, EntrySeen, OutputSeen};
+use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen};
 use crate::follow::{Advanced, Destination, Follow};
 use crate::host::{Host, Stream};
 use crate::output::log::Head;
@@ -17,8 +17,13 @@ use crate::output::writer::Writer;
 
 /// How long reading on may take in one turn.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long all output of an ended command may take to be read and written.
+/// How long a result waits for the output of its command to be read and written. What is
+/// left then is written after the result.
 const END_LIMIT: Duration = Duration::from_secs(30);
+/// How long output that does not get on is tried to be written after the result.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Pause after a try that did not get on.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Where all commands' output goes.
 #[derive(Clone, Debug)]
@@ -50,6 +55,10 @@ struct Current {
     host: Arc<dyn Host>,
     seen: OutputSeen,
     behind: bool,
+    /// When something was last written.
+    moved: Instant,
+    /// Status has the tails already.
+    resumed: bool,
 }
 
 impl Following {
@@ -62,15 +71,73 @@ impl Following {
     pub async fn observe(&mut self, source: &Source, seen: &Seen, host: &Arc<dyn Host>) {
         let Some((entry, output, ended)) = shown(seen, host.as_ref()).await else { return };
         if self.current.as_ref().is_none_or(|current| current.follow.entry() != entry) {
-            let destination = self.destination(source, entry);
-            let follow = Follow::new(entry.clone(), source.tail_bytes, &destination);
-            let seen = OutputSeen::default();
-            self.current = Some(Current { follow, host: Arc::clone(host), seen, behind: false });
+            if let Some(earlier) = &mut self.current {
+                earlier.finish(LIMIT).await;
+            }
+            self.follow(source, entry, host);
         }
         let Some(current) = self.current.as_mut() else { return };
         current.host = Arc::clone(host);
         current.seen = output;
-        if ended { current.finish().await } else { current.advance().await }
+        if ended { current.finish(END_LIMIT).await } else { current.advance().await }
+    }
+
+    /// Goes on with the output of `entry`, which has ended and of which `shown` is in status,
+    /// where an earlier supervisor did not write it to its end. Tells whether there is any.
+    pub fn resume(
+        &mut self,
+        source: &Source,
+        entry: &Entry,
+        shown: &OutputStatus,
+        host: &Arc<dyn Host>,
+    ) -> bool {
+        let written = |stream| self.output.marks.of(entry, stream).read();
+        let (stdout, stderr) = (written(Stream::Stdout), written(Stream::Stderr));
+        let seen = OutputSeen {
+            stdout: seen_of(&shown.stdout, shown.open),
+            stderr: seen_of(&shown.stderr, shown.open),
+        };
+        let left = stdout < seen.stdout.bytes || stderr < seen.stderr.bytes;
+        // Without a mark it may just as well have been written by an operator elsewhere.
+        let ours = stdout > 0 || stderr > 0;
+        if self.current.is_some() || !source.log || !left || !ours {
+            return false;
+        }
+        self.follow(source, entry, host);
+        if let Some(current) = &mut self.current {
+            (current.seen, current.resumed) = (seen, true);
+        }
+        true
+    }
+
+    /// Writes what is left of the output of a command whose result is saved, for a while.
+    /// Gives the time to go on; `None` when all was written, or when it does not get on.
+    pub async fn deliver(&mut self) -> Option<Instant> {
+        let current = self.current.as_mut()?;
+        if current.follow.is_finished() || current.moved.elapsed() > PATIENCE {
+            return None;
+        }
+        current.finish(LIMIT).await;
+        let moves = current.moved.elapsed() < LIMIT;
+        let again = Instant::now() + if moves { Duration::ZERO } else { PAUSE };
+        (!current.follow.is_finished()).then_some(again)
+    }
+
+    /// Whether all output of the attempt that is followed has been written.
+    pub fn is_delivered(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| current.follow.is_finished())
+    }
+
+    fn follow(&mut self, source: &Source, entry: &Entry, host: &Arc<dyn Host>) {
+        let destination = self.destination(source, entry);
+        self.current = Some(Current {
+            follow: Follow::new(entry.clone(), source.tail_bytes, &destination),
+            host: Arc::clone(host),
+            seen: OutputSeen::default(),
+            behind: false,
+            moved: Instant::now(),
+            resumed: false,
+        });
     }
 
     /// Whether there is more to be read at once.
@@ -95,7 +162,7 @@ impl Following {
         let current = self.current.as_ref()?;
         let entry = current.follow.entry();
         let theirs = (entry.run, entry.attempt, entry.kind) == (run, attempt, Kind::Command);
-        theirs.then(|| current.status())
+        (theirs && !current.resumed).then(|| current.status())
     }
 
     fn destination(&self, source: &Source, entry: &Entry) -> Destination {
@@ -121,7 +188,8 @@ async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, Output
     match seen {
         Seen::Host { entry, record } => match &record.entry {
             EntrySeen::Claimed(claimed) => {
-                Some((entry, record.output.clone(), claimed.exit.is_some()))
+                let over = claimed.exit.as_ref().is_some_and(|exit| record.output_is_over(exit));
+                Some((entry, record.output.clone(), over))
             }
             EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => None,
         },
@@ -138,6 +206,11 @@ async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, Output
         | Seen::Refused { .. }
         | Seen::Swept { .. } => None,
     }
+}
+
+fn seen_of(shown: &StreamStatus, open: bool) -> StreamSeen {
+    let bytes = u64::try_from(shown.bytes).unwrap_or_default();
+    StreamSeen { bytes, truncated: shown.truncated, ended: !open }
 }
 
 /// How much output of a Direct attempt there is: a read beyond the end tells where that is.
@@ -159,7 +232,7 @@ async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSe
 
 impl Current {
     async fn advance(&mut self) {
-        let deadline = tokio::time::Instant::now() + LIMIT;
+        let deadline = Instant::now() + LIMIT;
         self.behind = false;
         loop {
             let read = self.follow.advance(self.host.as_ref(), &self.seen);
@@ -171,26 +244,30 @@ impl Current {
                 Ok(Err(fault)) => return debug!(?fault, "output not read"),
                 Err(_) => return debug!("output not read in time"),
             };
-            if !self.behind || tokio::time::Instant::now() >= deadline {
+            if !self.behind || Instant::now() >= deadline {
                 return;
             }
         }
     }
 
-    async fn finish(&mut self) {
+    async fn finish(&mut self, limit: Duration) {
         self.behind = false;
-        let read = self.follow.finish(self.host.as_ref(), &self.seen, END_LIMIT);
-        match timeout(END_LIMIT + LIMIT, read).await {
+        let written = self.follow.written();
+        let read = self.follow.finish(self.host.as_ref(), &self.seen, limit);
+        match timeout(limit + LIMIT, read).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) | Err(_) => debug!("the output was not written to its end in time"),
             Ok(Err(fault)) => debug!(?fault, "the output was not read to its end"),
+        }
+        if self.follow.written() > written {
+            self.moved = Instant::now();
         }
     }
 
     fn status(&self) -> OutputStatus {
         let open = !(self.seen.stdout.ended && self.seen.stderr.ended);
         let tails = self.follow.tails(open);
-        let stream = |seen: &crate::core::record::StreamSeen, tail: String| StreamStatus {
+        let stream = |seen: &StreamSeen, tail: String| StreamStatus {
             bytes: i64::try_from(seen.bytes).unwrap_or(i64::MAX),
             tail: (!tail.is_empty()).then_some(tail),
             truncated: seen.truncated,
@@ -203,3 +280,6 @@ impl Current {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,6 +197,7 @@ impl Reconciler {
     fn forget(&mut self, key: &Key) {
         self.registry.stop(&key.uid);
         self.expiry.forget(&key.uid);
+        self.context.output.marks.forget(&key.uid);
         let (writer, uid) = (self.context.writer.clone(), key.uid.clone());
         tokio::spawn(async move { writer.forget(uid).await });
     }

@@ -273,6 +273,10 @@ impl Supervisor {
             return Next::Rest;
         }
         if wake.is_none() && hold.is_none() && later.is_none() {
+            if let Some(again) = self.deliver(wishes, &stage).await {
+                self.stage = Some(stage);
+                return Next::Wait(again);
+            }
             self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
@@ -335,10 +339,23 @@ impl Supervisor {
         None
     }
 
-    /// Sweeps the host once the result is acknowledged. Only the supervisor that brought it
+    /// Writes on what a saved result did not wait for: the record of it is swept afterwards.
+    async fn deliver(&mut self, wishes: &Wishes, stage: &Stage) -> Option<Instant> {
+        let known = stage.outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
+        let current = stage.current.as_ref().filter(|current| known && current.is_fenced())?;
+        if let Some(shown) = &self.ledger.shown().output {
+            let host = self.ways.host(&current.connection);
+            let resumed = self.following.resume(&wishes.source, &current.entry, shown, &host);
+            self.ended_here |= resumed;
+        }
+        self.following.deliver().await
+    }
+
+    /// Sweeps the host once the result is acknowledged and all output was written. Only the supervisor that brought it
     /// about does: a restarted operator must not call on every host that ever ran something.
     async fn sweep(&mut self, object: &Arc<RemoteCommand>, wishes: &Wishes, stage: &Stage) {
-        let sweep = closing::sweep_of(stage, &wishes.plan.uid).filter(|_| self.ended_here);
+        let sweep = closing::sweep_of(stage, &wishes.plan.uid)
+            .filter(|_| self.ended_here && self.following.is_delivered());
         let Some((action, connection)) = sweep else { return };
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,

@@ -45,6 +45,18 @@ async fn an_exit_code_is_a_failure_with_its_evidence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_background_says_soon_after_the_exit_is_logged_and_nothing_gone_is_named() {
+    let world = World::new().await;
+    let script = "echo at once; (sleep 0.7; printf later) & exit 0";
+    world.command("late", json!({"script": script})).await;
+    let object = world.shows("late", "Succeeded", "Completed").await;
+    let status = object.status.unwrap();
+    assert_eq!(status.output.unwrap().stdout.tail.as_deref(), Some("at once\nlater"));
+    assert_eq!(status.left_running, None, "it has ended by now");
+    assert_eq!(world.logged("late"), ["at once", "later"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn values_arrive_as_they_are_and_leave_no_trace() {
     let world = World::new().await;
     world.secret("token", &[("key", "s3cret $(id)")]).await;

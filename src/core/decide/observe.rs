@@ -103,8 +103,10 @@ impl Turn<'_> {
                     attempt.processes = Some(claimed.processes.clone());
                     attempt.started = Some(at);
                 }
-                if let (Some(_), Tree::Alive(left)) = (&claimed.exit, &record.tree) {
-                    attempt.left_running.clone_from(left);
+                match (&claimed.exit, &record.tree) {
+                    (Some(_), Tree::Alive(left)) => attempt.left_running.clone_from(left),
+                    (_, Tree::Empty) => attempt.left_running.clear(),
+                    (None, Tree::Alive(_)) | (_, Tree::Unsearched | Tree::CannotTell) => {}
                 }
                 reading.claimed(attempt, claimed)
             }
@@ -259,7 +261,9 @@ impl Reading<'_> {
             && claimed.stop.is_none()
         {
             // The end came first: whatever was being done about this attempt is moot.
-            let quiet = attempt.stop().is_some() || self.output_has_ended(exit.ended_uptime_ms());
+            let quiet = attempt.stop().is_some()
+                || self.record.output_is_over(exit)
+                || self.boot != Boot::Same;
             return if quiet {
                 Place::Ended(Fate::Exited(exit.clone()))
             } else {
@@ -354,20 +358,7 @@ impl Reading<'_> {
             | (Life::CannotTell, Life::Gone) => Place::Running,
         }
     }
-
-    /// Finished is the exit record and the end of both streams, or two seconds after the
-    /// exit: a child in the background may hold a stream open for ever.
-    fn output_has_ended(&self, ended_uptime_ms: Option<u64>) -> bool {
-        let output = &self.record.output;
-        let drained = output.stdout.ended && output.stderr.ended;
-        let waited = ended_uptime_ms
-            .is_none_or(|ended| self.record.uptime_ms >= ended.saturating_add(OUTPUT_GRACE_MS));
-        drained || waited || self.boot != Boot::Same
-    }
 }
-
-/// How long after an exit the end of output is waited for, in host time.
-const OUTPUT_GRACE_MS: u64 = 2_000;
 
 /// The limits that are judged by the host's own clock: no output for too long, and an
 /// execution time-out that the host itself should have enforced and did not.

@@ -1,0 +1,185 @@
+//! Output that comes late, and supervisors that do not see the end of it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::core::action::Action;
+use crate::core::fault::{Fault, Transient};
+use crate::core::plan::Plan;
+use crate::core::record::{Claimed, HostRecord, Life, ProcessId, ProcessIds, Tree, parse_exit};
+use crate::host::{Chunk, Material};
+use crate::journal::Saved;
+
+const TEXT: &[u8] = b"one\ntwo\nthree";
+
+/// A host that reads out [`TEXT`] up to a limit, beyond which the link is lost.
+struct Cut(Mutex<usize>);
+
+#[async_trait]
+impl Host for Cut {
+    async fn act(&self, _: &Plan, action: &Saved<Action>, _: Option<Material>) -> Seen {
+        panic!("not asked for: {}", action.get().verb())
+    }
+
+    async fn read(&self, _: &Entry, stream: Stream, offset: u64, max: u32) -> Result<Chunk, Fault> {
+        let from = usize::try_from(offset).unwrap();
+        let until = (*self.0.lock().unwrap()).min(from + usize::try_from(max).unwrap());
+        let bytes = TEXT.get(from..until).unwrap_or_default();
+        if bytes.is_empty() && from < TEXT.len() {
+            return Err(Fault::new(Transient::ConnectionLost, "cut"));
+        }
+        Ok(Chunk { stream, offset, bytes: bytes.to_vec() })
+    }
+}
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn texts(&self) -> Vec<String> {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let records = log.lines().map(serde_json::from_str::<serde_json::Value>);
+        records.map(|record| record.unwrap()["text"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// An operator's output log and marks, removed at the end.
+struct Place {
+    sink: Sink,
+    output: Output,
+    directory: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("following-{:016x}", rand::random::<u64>()));
+        let sink = Sink::default();
+        let writer = Writer::start(sink.clone(), io::sink()).unwrap();
+        let output = Output { writer, marks: Marks::open(&directory).unwrap() };
+        Self { sink, output, directory }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn source() -> Source {
+    Source {
+        namespace: "default".to_owned(),
+        name: "talk".to_owned(),
+        host: "local".to_owned(),
+        tail_bytes: 100,
+        log: true,
+    }
+}
+
+fn entry() -> Entry {
+    Entry {
+        uid: "u".to_owned(),
+        run: 1,
+        attempt: 1,
+        kind: Kind::Command,
+        token: "T".to_owned(),
+        machine: "m".to_owned(),
+        run_as: None,
+    }
+}
+
+/// The command has ended; `bytes` of its output are there, and that is all or not.
+fn ended(bytes: usize, all: bool) -> Seen {
+    let process = ProcessId { pid: 10, start: 1 };
+    let claimed = Claimed {
+        processes: ProcessIds {
+            boot: "b".to_owned(),
+            supervisor: process.clone(),
+            command: process,
+        },
+        supervisor: Life::Gone,
+        command: Life::Gone,
+        exit: parse_exit("T 0 - ran 1999 - T 0 .", "T"),
+        stop: None,
+        claimed_uptime_ms: 1001,
+    };
+    let mut output = OutputSeen::default();
+    output.stdout.bytes = bytes as u64;
+    (output.stdout.ended, output.stderr.ended) = (all, true);
+    let record = HostRecord {
+        boot: "b".to_owned(),
+        store: "s".to_owned(),
+        uptime_ms: 2000,
+        entry: EntrySeen::Claimed(claimed),
+        tree: Tree::Empty,
+        output,
+    };
+    Seen::Host { entry: entry(), record }
+}
+
+/// Delivers until there is nothing to go on with.
+async fn deliver(following: &mut Following) {
+    while let Some(again) = following.deliver().await {
+        tokio::time::sleep_until(again).await;
+    }
+}
+
+#[tokio::test]
+async fn output_that_comes_after_the_exit_is_written_too() {
+    let place = Place::new();
+    let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(TEXT.len())));
+    let mut following = Following::new(place.output.clone());
+    following.observe(&source(), &ended(6, false), &host).await;
+    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+    assert!(following.is_delivered());
+}
+
+#[tokio::test]
+async fn what_a_result_did_not_wait_for_is_written_after_it() {
+    let place = Place::new();
+    let cut = Arc::new(Cut(Mutex::new(6)));
+    let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
+    let mut following = Following::new(place.output.clone());
+    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    assert!(!following.is_delivered(), "the link was lost on the way");
+    *cut.0.lock().unwrap() = TEXT.len();
+    deliver(&mut following).await;
+    assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+    assert!(following.is_delivered());
+}
+
+#[tokio::test]
+async fn output_of_an_ended_command_goes_on_after_a_restart() {
+    let place = Place::new();
+    let cut = Arc::new(Cut(Mutex::new(6)));
+    let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
+    let shown = {
+        let mut former = Following::new(place.output.clone());
+        former.observe(&source(), &ended(TEXT.len(), true), &host).await;
+        former.status(1, 1).unwrap()
+    };
+    *cut.0.lock().unwrap() = TEXT.len();
+    let mut following = Following::new(place.output.clone());
+    assert!(following.resume(&source(), &entry(), &shown, &host));
+    assert_eq!(following.status(1, 1), None, "status has more than this one has read");
+    deliver(&mut following).await;
+    assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+    let mut later = Following::new(place.output.clone());
+    assert!(!later.resume(&source(), &entry(), &shown, &host), "all of it was written");
+}
