@@ -172,6 +172,7 @@ fn claimed(supervisor: Life, command: Life) -> Claimed {
         },
         supervisor,
         command,
+        watch: Life::Alive,
         exit: None,
         stop: None,
         claimed_uptime_ms: 1_000_000,
@@ -449,9 +450,18 @@ fn the_hosts_own_deadline_is_an_execution_timeout() {
 fn a_dead_watcher_is_stood_in_for() {
     let mut desk = Desk::running(Idempotency::Idempotent);
     desk.pass(3600 + 31);
-    let stop = desk.entry(alive());
+    let mut unwatched = claimed(Life::Alive, Life::Alive);
+    unwatched.watch = Life::Gone;
+    let stop = desk.entry(EntrySeen::Claimed(unwatched));
     let Some(Action::Terminate { reason, .. }) = stop.action else { panic!("{:?}", stop.action) };
     assert_eq!(reason, StopReason::ExecutionTimeout);
+}
+
+#[test]
+fn time_that_a_host_was_suspended_is_left_to_its_own_deadline() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.pass(3600 + 31);
+    assert!(desk.entry(alive()).action.is_none());
 }
 
 #[test]

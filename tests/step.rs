@@ -98,6 +98,7 @@ fn seen(entry: Entry, ended: bool) -> Seen {
         processes,
         supervisor: life,
         command: life,
+        watch: life,
         exit,
         stop: None,
         claimed_uptime_ms: 1001,

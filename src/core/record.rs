@@ -151,6 +151,8 @@ pub struct Claimed {
     pub processes: ProcessIds,
     pub supervisor: Life,
     pub command: Life,
+    /// Whoever keeps the deadline on the host.
+    pub watch: Life,
     /// Present once the end is on record.
     pub exit: Option<ExitRecord>,
     /// The stop mark: why we (or the host's own deadline) ended it.

@@ -1,7 +1,8 @@
 # Processes, time and values. Read by the helper shell and by every supervisor.
 #
 # Everything is called rc_something, so that nothing of the account's environment is met.
-# Builtins wherever they do: a fork costs more than all the rest.
+# Builtins wherever they do: a fork costs more than all the rest. Files are made by true, not
+# by a colon: a redirection that fails on a special builtin ends the shell.
 # Set before this is read: rc_sh (the shell's path) and rc_proc (where procfs is mounted).
 
 unset CDPATH
@@ -28,7 +29,7 @@ rc_word() {
 # $1 bytes from stdin into the file $2. A read takes no more than is missing.
 rc_bytes() {
     rc_left=$1
-    : >"$2" || return 1
+    true >"$2" || return 1
     while [ "$rc_left" -gt 0 ]; do
         rc_bs=$rc_left
         [ "$rc_bs" -le 65536 ] || rc_bs=65536
@@ -49,7 +50,7 @@ rc_stat() {
     [ "$rc_line" ] || return 1
     rc_pid=${rc_line%% *}
     set -- ${rc_line##*"$rc_paren"}
-    rc_state=$1 rc_ppid=$2 rc_pgrp=$3 rc_sess=$4 rc_start=${20}
+    rc_state=$1 rc_ppid=$2 rc_pgrp=$3 rc_sess=$4 rc_threads=${18} rc_start=${20}
 }
 
 # This very shell, subshells included: rc_pid and rc_start.
@@ -61,12 +62,12 @@ rc_self() {
 # Is the process with pid $1 and start time $2 alive? 2 when nobody can tell.
 rc_alive() {
     if [ "$2" = 0 ] || [ ! -r "$rc_proc/self/stat" ]; then
-        kill -0 "$1" 2>/dev/null && return 2
+        kill -s 0 "$1" 2>/dev/null && return 2
         return 2
     fi
     rc_stat "$1" && [ "$rc_start" = "$2" ] || return 1
-    case $rc_state in Z | X) return 1 ;; esac
-    return 0
+    # A first thread that is over may leave others of its process behind.
+    case $rc_state in Z | X) [ "$rc_threads" -gt 1 ] ;; esac
 }
 
 rc_life() {
@@ -99,11 +100,13 @@ rc_private() {
 }
 
 # The claim: who took this entry. Fails while nobody has, or when it is damaged.
-# rc_kind is launch or revoke; rc_c, rc_s, rc_p are command, supervisor and first process.
+# rc_kind is launch or revoke; rc_c, rc_s, rc_p, rc_d are command, supervisor, first process
+# and the deadline's watch.
 rc_read_claim() {
     rc_kind= rc_by= rc_t=
     {
-        read -r rc_t rc_kind rc_by rc_s rc_sstart rc_c rc_cstart rc_p rc_pstart rc_cup rc_cboot rc_t2 rc_l
+        read -r rc_t rc_kind rc_by rc_s rc_sstart rc_c rc_cstart rc_p rc_pstart rc_d rc_dstart \
+            rc_cup rc_cboot rc_t2 rc_l
     } 2>/dev/null <"$rc_dir/claim"
     [ "$rc_t" = "$rc_token" ] && [ "$rc_t2" = "$rc_token" ] && [ "$rc_l" = . ] && return 0
     rc_kind= rc_by= rc_t=
@@ -119,7 +122,8 @@ rc_read_stop() {
     return 1
 }
 
-# The exit record: rc_exit, and in rc_xwhy the stop mark that stood before it, or -.
+# The exit record: rc_exit, and in rc_xwhy the stop mark that stood before it, or -. Until it
+# is written its place says when it was reserved, and after the claim that it was taken.
 rc_read_exit() {
     rc_exit= rc_t=
     {
@@ -128,4 +132,19 @@ rc_read_exit() {
     [ "$rc_t" = "$rc_token" ] && [ "$rc_t2" = "$rc_token" ] || return 1
     [ "$rc_x2" = "$rc_x8" ] && [ "$rc_l" = . ] || return 1
     rc_exit="$rc_t $rc_x2 $rc_x3 $rc_x4 $rc_x5 $rc_xwhy $rc_t2 $rc_x8 $rc_l"
+}
+
+# The attempt's cgroup, in rc_scope: the one that was made for it, else the one on record,
+# else, where there is no record any more, the one of its name. Fails when it has none.
+rc_find_scope() {
+    case $rc_scope in */"remote-command.$rc_token") [ -d "$rc_scope" ] && return 0 ;; esac
+    rc_scope=
+    if [ "$rc_dir" ]; then
+        { IFS= read -r rc_scope; } 2>/dev/null <"$rc_dir/scope"
+    elif [ "$rc_cgroups" ]; then
+        rc_scope=$(find "$rc_cgroups" -type d -name "remote-command.$rc_token" 2>/dev/null)
+    fi
+    case $rc_scope in */"remote-command.$rc_token") [ -d "$rc_scope" ] && return 0 ;; esac
+    rc_scope=
+    return 1
 }

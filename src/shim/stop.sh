@@ -1,7 +1,7 @@
 # Ending a process tree: who belongs to it, the mark that says why, and the grace.
 #
-# It reaches what descends from the command, what shares its session or group, and what
-# carries the attempt's marker in its environment. The supervisor and its drains are in a
+# It reaches what descends from the command, what shares its session or group, what carries
+# the attempt's marker in its environment, and what is in its cgroup. The supervisor and its drains are in a
 # session of their own and not reached: they record the end.
 
 # The living members of the tree in rc_found; 2 when this host offers no way to look.
@@ -28,7 +28,7 @@ rc_scan() {
     rc_close_over
 }
 
-# Pids of who carries the marker, in rc_carriers. Not every grep looks behind a NUL: then
+# Pids of who carries the marker or is in the attempt's cgroup, in rc_carriers. Not every grep looks behind a NUL: then
 # the shell reads, which drops NULs.
 rc_find_carriers() {
     rc_carriers=' '
@@ -50,31 +50,54 @@ rc_find_carriers() {
         rc_l=${rc_l%/environ}
         rc_carriers="$rc_carriers${rc_l##*/} "
     done
+    rc_find_scope || return 0
+    for rc_f in $(find "$rc_scope" -name cgroup.procs 2>/dev/null); do
+        while read -r rc_l; do
+            # A process of another pid namespace is shown as 0.
+            [ "$rc_l" = 0 ] || rc_carriers="$rc_carriers$rc_l "
+        done 2>/dev/null <"$rc_f"
+    done
+}
+
+# Removes the attempt's cgroup unless somebody is in it.
+rc_leave_scope() {
+    rc_find_scope || return 0
+    rmdir "$rc_scope" 2>/dev/null || find "$rc_scope" -depth -type d -exec rmdir {} \; 2>/dev/null
 }
 
 # The table's lines as "pid parent group session", dead ones left out. A name may hold
-# newlines: lines are joined until one ends like a line of the table.
+# newlines: lines are joined until one ends like a line of the table, with more numbers than
+# the 15 bytes of a name can pretend.
 rc_read_table() {
     rc_rows= rc_acc= rc_sane=
     IFS=$rc_nl
     set -f
     for rc_l in $rc_table; do
         rc_acc=$rc_acc$rc_l
-        case $rc_acc in *") "[A-Za-z]" "*[0-9]) ;; *) continue ;; esac
+        case $rc_acc in *") "[A-Za-z]" "*" "*" "*" "*" "*" "*" "*" "*[0-9]) ;; *) continue ;; esac
         rc_pid=${rc_acc%% *}
         rc_acc=${rc_acc##*"$rc_paren"}
         rc_state=${rc_acc%% *} rc_acc=${rc_acc#* }
         rc_ppid=${rc_acc%% *} rc_acc=${rc_acc#* }
         rc_pgrp=${rc_acc%% *} rc_acc=${rc_acc#* }
-        rc_sess=${rc_acc%% *} rc_acc=
+        rc_sess=${rc_acc%% *} rc_later=$rc_acc rc_acc=
         [ "$rc_pid" = "$rc_me" ] && rc_sane=1
-        case $rc_state in Z | X) continue ;; esac
+        case $rc_state in Z | X) rc_has_threads || continue ;; esac
         rc_rows="$rc_rows$rc_pid $rc_ppid $rc_pgrp $rc_sess$rc_nl"
     done
     set +f
     IFS=' 	
 '
     [ "$rc_sane" ]
+}
+
+# Whether a process of the table whose first thread is over has others that live. rc_later is
+# its line from its session on.
+rc_has_threads() {
+    IFS=' '
+    set -- $rc_later
+    IFS=$rc_nl
+    [ "${15}" -gt 1 ]
 }
 
 # The command is gone. Its session's number is still its own when its supervisor lives, when
@@ -138,7 +161,18 @@ rc_is_empty() {
     [ "$rc_found" ] && return 1
     rc_scan || return 2
     [ "$rc_found" ] && return 1
+    # Where other users' processes are hidden (hidepid), one of them may be of the tree.
+    rc_stat 1 || rc_group_is_gone || return 2
     return 0
+}
+
+# Whether the command's group is shown to have no member: kill fails for one that may not be
+# signalled, too.
+rc_group_is_gone() {
+    [ "$rc_c" -gt 1 ] 2>/dev/null || return 1
+    ! kill -s 0 -- "-$rc_c" 2>/dev/null || return 1
+    case $(LC_ALL=C; kill -s 0 -- "-$rc_c" 2>&1) in *'o such process'*) return 0 ;; esac
+    return 1
 }
 
 # Writes why it is stopped, for call $2. The first mark stays; 0 when this one is it.
@@ -176,6 +210,8 @@ rc_kill() {
         2) rc_group KILL; return 2 ;;
         esac
         rc_signal KILL
+        # What forks faster than it is found.
+        [ -z "$rc_scope" ] || { echo 1 >"$rc_scope/cgroup.kill"; } 2>/dev/null
         rc_tenth
         rc_i=$((rc_i + 1))
     done
@@ -197,7 +233,7 @@ rc_after_grace() {
 rc_rest() {
     sleep "$1" &
     wait "$!"
-    rc_rested=$!
+    rc_slept=$? rc_rested=$!
 }
 
 rc_restless() {

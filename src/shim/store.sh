@@ -29,19 +29,38 @@ rc_identify() {
 }
 
 rc_capabilities() {
-    for rc_l in cat dd find grep ln ls mkdir printf rm sleep wc; do
+    for rc_l in cat dd grep ln ls mkdir printf rm sleep wc; do
         command -v "$rc_l" >/dev/null 2>&1 || rc_unusable "$rc_l is missing"
     done
     rc_setsid=$(command -v setsid) || rc_setsid=-
     case $rc_setsid in /*) ;; *) rc_setsid=- ;; esac
     rc_forks=0
     [ "$rc_setsid" = - ] || { "$rc_setsid" -f -- true </dev/null >/dev/null 2>&1 && rc_forks=1; }
+    rc_find_cgroup
     rc_uid=$(id -u)
     rc_umask=$(umask)
     umask 077
     rc_lc=-
     [ "${LC_ALL+x}" ] && rc_lc="=$LC_ALL"
     LC_ALL=C
+}
+
+# The login's own cgroup in rc_cgroup, or -: where it may make cgroups and move processes
+# into them. Not the root of all, where nobody looks after what is left.
+rc_find_cgroup() {
+    rc_cgroup=- rc_cgroups= rc_w=
+    while IFS= read -r rc_l; do
+        case $rc_l in 0::/*) rc_w=${rc_l#0::} ;; esac
+    done 2>/dev/null <"$rc_proc/self/cgroup"
+    [ "$rc_w" ] || return
+    while read -r rc_dev rc_mount rc_type rc_l; do
+        [ "$rc_type" = cgroup2 ] || continue
+        rc_cgroups=$rc_mount
+        rc_f=$rc_mount${rc_w%/}
+        [ -e "$rc_f/cgroup.type" ] && [ -w "$rc_f" ] && [ -w "$rc_f/cgroup.procs" ] || continue
+        rc_cgroup=$rc_f
+        return
+    done 2>/dev/null <"$rc_proc/self/mounts"
 }
 
 # Is $1, or what will hold it, on a network file system? Leases and links there lie.
@@ -70,13 +89,17 @@ rc_use() {
         rc_flaw="$1/$2 cannot be made"
         return 1
     }
-    rc_owned=$(ls -ldn -- "$1/$2" "$rc_try_store")
-    set -- ${rc_owned%%"$rc_nl"*}
-    rc_owned=${rc_owned#*"$rc_nl"}
-    rc_is_own "$1" "$3" || return 1
-    set -- $rc_owned
-    rc_is_own "$1" "$3" || return 1
+    rc_are_own "$(ls -ldn -- "$1/$2" "$rc_try_store")" || return 1
     rc_store=$rc_try_store
+}
+
+# Two lines of ls: the directory above the store, and the store.
+rc_are_own() {
+    rc_owned=$1
+    set -- ${rc_owned%%"$rc_nl"*}
+    rc_is_own "$1" "$3" || return 1
+    set -- ${rc_owned#*"$rc_nl"}
+    rc_is_own "$1" "$3"
 }
 
 rc_is_own() {
@@ -88,10 +111,22 @@ rc_is_own() {
     return 1
 }
 
+# Whether what is kept in $1 can be believed. Some of the places are where anybody may make a
+# directory of that name; once it is ours alone it stays so.
+rc_is_trusted() {
+    [ "$1" != "$rc_store" ] || return 0
+    case $rc_trusted in *":$1:"*) return 0 ;; esac
+    rc_try_store=$1
+    rc_owned=$(ls -ldn -- "${1%/*}" "$1") || return 1
+    rc_are_own "$rc_owned" || return 1
+    rc_trusted=$rc_trusted:$1:
+}
+
 # The places where records may be, first the one for new entries: rc_c1, rc_c2, rc_c3.
 rc_choose() {
     rc_store= rc_flaw='no directory to keep records in' rc_leaf=remote-command
-    rc_c1= rc_c2= rc_c3=
+    rc_c1= rc_c2= rc_c3= rc_trusted=
+    case $rc_named in *"$rc_nl"*) rc_unusable 'its state directory has a newline in its name' ;; esac
     if [ "$rc_named" ]; then
         [ "$rc_as" = - ] || rc_leaf=remote-command-$rc_uid
         rc_c1=$rc_named/$rc_leaf/$rc_machine
@@ -106,7 +141,13 @@ rc_choose() {
             rc_is_network "$rc_base" && rc_flaw="$rc_base is on a network file system" && continue
             rc_use "$rc_base" remote-command && break
         done
-        [ "$rc_store" ] || rc_use /var/tmp "remote-command-$rc_uid"
+        if [ -z "$rc_store" ]; then
+            if rc_is_network /var/tmp; then
+                rc_flaw='/var/tmp is on a network file system'
+            else
+                rc_use /var/tmp "remote-command-$rc_uid"
+            fi
+        fi
     fi
     [ "$rc_store" ]
 }
@@ -137,9 +178,10 @@ rc_open_store() {
 }
 
 # Once a day of uptime: tombstones of other boots go, and whatever is older than 30 days
-# when this boot is older than a day. Nothing goes that may still run.
+# and, where it is of this boot, older than a day of its uptime: the wall clock alone may
+# jump. Nothing goes that may still run, or that cannot be read.
 rc_expire() {
-    [ "$rc_boot" ] || return
+    [ "$rc_boot" ] && command -v find >/dev/null || return
     rc_uptime
     rc_t=
     { read -r rc_t rc_l; } 2>/dev/null <"$rc_store/expired"
@@ -148,18 +190,29 @@ rc_expire() {
     for rc_dir in "$rc_store"/*/*-*-*; do
         [ -e "$rc_dir/swept" ] || continue
         rc_token=${rc_dir##*-}
-        rc_read_claim && [ "$rc_cboot" = "$rc_boot" ] && continue
+        rc_read_claim && [ "$rc_cboot" != "$rc_boot" ] || continue
+        rc_leave_scope
         rm -rf -- "$rc_dir"
     done
     [ "$rc_up" -ge 86400000 ] || return
     find "$rc_store" -name exit -mtime +30 -o -name swept -mtime +30 | while IFS= read -r rc_dir; do
         rc_dir=${rc_dir%/*} rc_token=${rc_dir##*-}
-        if rc_read_claim && [ "$rc_kind" = launch ] && [ "$rc_cboot" = "$rc_boot" ]; then
+        rc_read_claim || rc_read_reserved || continue
+        if [ "$rc_cboot" = "$rc_boot" ]; then
             [ $((rc_cup + 86400000)) -lt "$rc_up" ] || continue
             rc_alive "$rc_s" "$rc_sstart" && continue
             rc_alive "$rc_c" "$rc_cstart" && continue
         fi
+        rc_leave_scope
         rm -rf -- "$rc_dir"
     done
     rmdir -- "$rc_store"/*/ 2>/dev/null
+}
+
+# When an entry without a claim was prepared: rc_cboot and rc_cup, as a claim has them.
+rc_read_reserved() {
+    rc_t= rc_s=0 rc_sstart=0 rc_c=0 rc_cstart=0
+    { read -r rc_t rc_cboot rc_cup rc_l; } 2>/dev/null <"$rc_dir/exit"
+    [ "$rc_t" = prepared ] && [ ! -e "$rc_dir/claim" ] || return 1
+    case $rc_cup in '' | *[!0-9]*) return 1 ;; esac
 }

@@ -10,13 +10,14 @@
 
 # Arguments: directory, marker, call, output limit in bytes, seconds to the deadline, seconds
 # of grace, setsid's path or -, the account's umask, its LC_ALL as =value or -, boot identity,
-# and what the word to the launcher starts with. The inputs are on stdin; the word goes to 7.
+# what the word to the launcher starts with, and the login's cgroup or -. The inputs are on
+# stdin; the word goes to 7.
 rc_supervise() {
     umask 077
     trap : HUP INT QUIT TERM
     unset REMOTE_COMMAND_PROGRAM
     rc_dir=$1 rc_mark=$2 rc_call=$3 rc_limit=$4 rc_deadline=$5 rc_grace=$6
-    rc_setsid=$7 rc_umask=$8 rc_lc=$9 rc_boot=${10} rc_say=${11}
+    rc_setsid=$7 rc_umask=$8 rc_lc=$9 rc_boot=${10} rc_say=${11} rc_cgroup=${12}
     rc_token=${rc_mark##*/}
     rc_begin=ran rc_words=0
     rc_self
@@ -76,7 +77,7 @@ rc_turn_down() {
 # A few names cannot be set in some shells. That is found out before anything starts.
 rc_check_env() {
     case $rc_name in
-    UID | EUID | GID | EGID | PPID | OPTIND | SHELLOPTS | BASHOPTS | BASH_* | GROUPS | FUNCNAME | _) ;;
+    UID | EUID | GID | EGID | PPID | OPTIND | SHELLOPTS | BASHOPTS | BASH_* | GROUPS | FUNCNAME | PIPESTATUS | _) ;;
     PATH) rc_path=$rc_w; return ;;
     *) return ;;
     esac
@@ -130,21 +131,35 @@ rc_run() {
     rc_check_program
     { exec 8<"$rc_input"; } 2>/dev/null || exec 8</dev/null
     [ "$rc_input" = /dev/null ] || rm -f "$rc_input"
+    rc_make_scope
     { exec </dev/null >/dev/null 2>&1 7>&- 8>&-; rc_watch; } &
-    rc_watcher=$!
+    rc_d=$! rc_dstart=0
+    rc_stat "$rc_d" && rc_dstart=$rc_start
     # Some shells say on stderr that a signal ended what they waited for. The command did not
     # write that, so it goes elsewhere.
     exec 9>&2 2>/dev/null
     (exec 2>&9 9>&-; rc_become "$@")
     rc_code=$?
     exec 7>&- 8>&- 9>&- >/dev/null
+    rc_w=$rc_d
     if rc_read_claim && [ "$rc_by" = "$rc_call" ]; then
         rc_record
     else
         rm -f "$rc_dir/claim.$rc_call"
     fi
-    rc_read_stop && [ "$rc_whose" = deadline ] || kill -s TERM "$rc_watcher" 2>/dev/null
+    rc_read_stop && [ "$rc_whose" = deadline ] || kill -s TERM "$rc_w" 2>/dev/null
     [ "$rc_script" = - ] || rm -f "$rc_dir/script.$rc_call"
+    [ -z "$rc_scope" ] || rc_leave_scope
+}
+
+# A cgroup of the attempt's own, where one can be had: what the command starts may leave its
+# session, its parents and its environment, but not this. On record before anybody is in it.
+rc_make_scope() {
+    rc_scope= rc_cgroups=
+    [ "$rc_cgroup" != - ] || return
+    rc_scope=$rc_cgroup/remote-command.$rc_token
+    { [ -d "$rc_scope" ] || mkdir "$rc_scope"; } 2>/dev/null &&
+        { echo "$rc_scope" >"$rc_dir/scope"; } 2>/dev/null || rc_scope=
 }
 
 # The process that becomes the command. It claims the entry with its own pid and start time,
@@ -153,17 +168,19 @@ rc_become() {
     rc_self
     rc_uptime
     rc_l="$rc_token launch $rc_call $rc_s $rc_sstart $rc_pid $rc_start"
-    rc_l="$rc_l $rc_p $rc_pstart $rc_up $rc_boot $rc_token ."
+    rc_l="$rc_l $rc_p $rc_pstart $rc_d $rc_dstart $rc_up $rc_boot $rc_token ."
     if ! { echo "$rc_l" >"$rc_dir/claim.$rc_call"; } 2>/dev/null; then
         rc_turn_down 'the claim could not be written'
         exit 0
     fi
+    [ -z "$rc_scope" ] || { echo "$rc_pid" >"$rc_scope/cgroup.procs"; } 2>/dev/null
     ln "$rc_dir/claim.$rc_call" "$rc_dir/claim" 2>/dev/null
     if ! rc_read_claim || [ "$rc_by" != "$rc_call" ]; then
         echo "${rc_say}lost" >&7
         exit 0
     fi
-    : >"$rc_dir/begun"
+    # In place, where it needs no room: a claim that is missing later was taken away.
+    { echo "$rc_token begun" 1<>"$rc_dir/exit"; } 2>/dev/null
     # Whoever asked may be gone by now. The command is not to hear of it.
     trap '' PIPE
     { echo "${rc_say}claimed" >&7; } 2>/dev/null
@@ -207,30 +224,67 @@ rc_record() {
     done
 }
 
-# The deadline that needs no operator. It ends with the command.
+# The deadline that needs no operator, and no record. It ends with the command.
 rc_watch() {
     rc_restless
     # A TERM that came before the trap was set is lost; the record that it followed is not.
     rc_read_exit && return
-    rc_left=$rc_deadline
+    rc_left=$rc_deadline rc_of=
     while [ "$rc_left" -gt 0 ]; do
         rc_slice=$rc_left
         [ "$rc_slice" -le 30 ] || rc_slice=30
+        rc_uptime
+        rc_before=$rc_up
         rc_rest "$rc_slice"
+        # Somebody ended the sleep: no more has passed than the clock says.
+        if [ "$rc_slept" -gt 128 ]; then
+            rc_uptime
+            rc_passed=$(((rc_up - rc_before) / 1000))
+            [ "$rc_passed" -ge "$rc_slice" ] || rc_slice=$rc_passed
+        fi
         rc_left=$((rc_left - rc_slice))
-        rc_read_claim && [ "$rc_by" = "$rc_call" ] || return
-        rc_alive "$rc_c" "$rc_cstart"
-        case $? in
-        1) return ;;
-        2) [ ! -e "$rc_dir/stop" ] || break ;;
-        esac
+        rc_is_watched || return
     done
     rc_read_exit && return
     rc_here=1 rc_beside=1
-    rc_mark_stop ExecutionTimeout deadline
+    rc_mark_deadline || return
     trap '' TERM
     rc_term
     rc_after_grace "$rc_grace"
+}
+
+# Is there still something to watch? An entry that is gone takes nothing from the deadline.
+rc_is_watched() {
+    if rc_read_claim; then
+        [ "$rc_by" = "$rc_call" ] || return
+        rc_of="$rc_c $rc_cstart"
+    elif [ -d "$rc_dir" ] && [ -z "$rc_of" ]; then
+        return 1
+    fi
+    rc_c=${rc_of%% *} rc_cstart=${rc_of##* }
+    if [ "$rc_of" ]; then
+        rc_alive "$rc_c" "$rc_cstart"
+    else
+        rc_c=0 rc_cstart=0
+        rc_alive "$rc_s" "$rc_sstart"
+    fi
+    case $? in
+    1) return 1 ;;
+    2) [ ! -e "$rc_dir/stop" ] || rc_left=0 ;;
+    esac
+    return 0
+}
+
+# The deadline's reason for stopping, written before anything is signalled. Fails when the end
+# came first. Where the entry is gone there is nothing to write to.
+rc_mark_deadline() {
+    while [ -d "$rc_dir" ]; do
+        rc_mark_stop ExecutionTimeout deadline
+        rc_read_exit && [ "$rc_xwhy" = - ] && return 1
+        ! rc_read_stop || return 0
+        rc_rest 1
+    done
+    return 0
 }
 
 # Stores stream $1 up to the limit and goes on reading ever after, so that the command is
@@ -239,6 +293,7 @@ rc_watch() {
 rc_drain() {
     trap '' HUP INT QUIT TERM
     rc_f=$rc_dir/$1 rc_got=0 rc_end=
+    rc_cut=0
     while rc_n=$((rc_limit - rc_got)); [ "$rc_n" -gt 0 ]; do
         rc_bs=1
         [ "$rc_n" -lt 65536 ] || { rc_bs=65536 rc_n=$((rc_n / 65536)); }
@@ -246,6 +301,8 @@ rc_drain() {
         rc_rc=$?
         rc_was=$rc_got
         [ ! -s "$rc_f" ] || rc_got=$(($(wc -c <"$rc_f")))
+        # Ended by a signal it has written what it read; by ourselves only after a Sweep.
+        [ "$rc_rc" -le 128 ] || [ -e "$rc_dir/swept" ] || continue
         [ "$rc_rc" = 0 ] || break
         rc_r=${rc_r%% *}
         case $rc_r in
@@ -256,12 +313,15 @@ rc_drain() {
     done
     if [ -z "$rc_end" ]; then
         rc_r=$(LC_ALL=C dd bs=1 count=1 2>&1 >/dev/null)
-        case $rc_r in 1+0*) : >"$rc_f.cut" ;; esac
-        [ "${rc_rc:-0}" = 0 ] || [ -e "$rc_dir/swept" ] || : >"$rc_f.cut"
+        case $rc_r in 1+0*) rc_cut=1 ;; esac
+        [ "${rc_rc:-0}" = 0 ] || [ -e "$rc_dir/swept" ] || rc_cut=1
+        [ "$rc_cut" = 0 ] || { true >"$rc_f.cut"; } 2>/dev/null
         until dd bs=65536 >/dev/null 2>&1; do sleep 1; done
     fi
+    # A launch that lost has no say about the output of the one that won.
+    rc_read_claim && [ "$rc_by" = "$rc_call" ] || return
     while [ -d "$rc_dir" ] && [ ! -e "$rc_dir/swept" ]; do
-        { echo "$rc_got" >"$rc_f.end"; } 2>/dev/null
+        { echo "$rc_got $rc_cut" >"$rc_f.end"; } 2>/dev/null
         [ ! -e "$rc_f.end" ] || break
         sleep 1
     done

@@ -6,16 +6,22 @@
 
 rc_reply() { rc_out="$rc_out$rc_nonce $1$rc_nl"; }
 
-# Points rc_dir at the entry of the request; fails when it is not there (any more).
+# Points rc_dir at the entry of the request; fails when it is not there (any more). Then
+# rc_tomb tells whether it was swept.
 rc_enter() {
-    rc_dir=
+    rc_dir= rc_tomb=
     for rc_at in "$rc_c1" "$rc_c2" "$rc_c3"; do
-        [ "$rc_at" ] && [ -e "$rc_at/$rc_uid_of/$rc_name-$rc_token/exit" ] || continue
         rc_dir=$rc_at/$rc_uid_of/$rc_name-$rc_token
-        [ ! -e "$rc_dir/swept" ] || continue
+        [ "$rc_at" ] && [ -d "$rc_dir" ] && rc_is_trusted "$rc_at" || continue
+        [ ! -e "$rc_dir/swept" ] || { rc_tomb=1; continue; }
+        [ -e "$rc_dir/exit" ] || continue
         rc_store_id "$rc_at"
-        # Begun without a claim: somebody took files away. That proves nothing either.
-        [ ! -e "$rc_dir/begun" ] || [ -e "$rc_dir/claim" ] || break
+        if [ ! -e "$rc_dir/claim" ]; then
+            # Taken once, or stopped, and no claim: somebody took files away. That proves
+            # nothing either. (The claim may have come in between.)
+            rc_read_exit
+            [ "$rc_t" != "$rc_token" ] && [ ! -e "$rc_dir/stop" ] || [ -e "$rc_dir/claim" ] || break
+        fi
         return 0
     done
     rc_dir=
@@ -29,10 +35,11 @@ rc_prepare() {
     rc_dir=$rc_store/$rc_uid_of/$rc_name-$rc_token
     [ -d "$rc_dir" ] || mkdir -p -- "$rc_dir" 2>/dev/null || rc_unusable "$rc_dir cannot be made"
     if [ ! -e "$rc_dir/swept" ]; then
+        rc_uptime
         set -C
         for rc_f in "$rc_dir/spare" "$rc_dir/exit"; do
             [ -e "$rc_f" ] && continue
-            { echo "$rc_blank" >"$rc_f"; } 2>/dev/null && continue
+            { echo "prepared ${rc_boot:--} $rc_up $rc_blank" >"$rc_f"; } 2>/dev/null && continue
             set +C
             [ -s "$rc_f" ] || { rm -f -- "$rc_f"; rc_unusable "the disk of $rc_store is full"; }
             set -C
@@ -56,8 +63,10 @@ rc_report() {
     elif ! rc_read_claim; then
         rc_report_at
         if [ -s "$rc_dir/claim" ]; then rc_reply 'entry wiped'; else rc_reply 'entry unclaimed'; fi
+        [ "$1" != look ] || rc_look_for_nobody
     elif [ "$rc_kind" = revoke ]; then
         rc_report_at
+        [ "$1" != look ] || rc_look_for_nobody
         # Of another boot it proves nothing: a launch's claim may have been lost with the power.
         if [ "$rc_cboot" = "${rc_boot:--}" ]; then rc_reply 'entry revoked'; else rc_reply 'entry unclaimed'; fi
     else
@@ -65,16 +74,24 @@ rc_report() {
     fi
 }
 
+# Of an entry that no process has taken only the marker could be found.
+rc_look_for_nobody() {
+    rc_here=0 rc_s=0 rc_sstart=0 rc_c=0 rc_cstart=0
+    rc_look
+}
+
 rc_report_claimed() {
-    rc_here=0 rc_lives='gone gone'
+    rc_here=0 rc_lives='gone gone gone'
     if [ "$rc_cboot" = "${rc_boot:--}" ]; then
         rc_here=1
         rc_life "$rc_s" "$rc_sstart"
         rc_lives=$rc_w
         rc_life "$rc_c" "$rc_cstart"
         rc_lives="$rc_lives $rc_w"
+        rc_life "$rc_d" "$rc_dstart"
+        rc_lives="$rc_lives $rc_w"
     fi
-    [ "$rc_boot" ] || rc_lives='cannot cannot'
+    [ "$rc_boot" ] || rc_lives='cannot cannot cannot'
     # The exit record is read after the processes: it may have come in between.
     rc_report_at
     rc_reply 'entry claimed'
@@ -96,17 +113,17 @@ rc_report_claimed() {
 
 rc_report_output() {
     rc_size "$rc_dir/$1"
-    rc_cut=0
     [ ! -e "$rc_dir/$1.cut" ] || rc_cut=1
     rc_reply "output $1 $rc_n $rc_cut $rc_ended"
 }
 
-# Bytes in $1 that can be read, and whether that is all there will be.
+# Bytes in $1 that can be read, whether that is all there will be, and whether there was more.
 rc_size() {
-    rc_n= rc_ended=0
+    rc_n= rc_ended=0 rc_cut=0
     if [ -e "$1.end" ]; then
         rc_ended=1
-        { read -r rc_n; } 2>/dev/null <"$1.end"
+        { read -r rc_n rc_cut; } 2>/dev/null <"$1.end"
+        [ "$rc_cut" = 1 ] || rc_cut=0
     fi
     case $rc_n in
     '' | *[!0-9]*) if [ -s "$1" ]; then rc_n=$(($(wc -c <"$1"))); else rc_n=0; fi ;;
@@ -115,7 +132,7 @@ rc_size() {
 
 # What a finished command left running. One look for the marker says no in most cases.
 rc_look_left() {
-    if [ "$rc_boot" ] && ! kill -0 -- "-$rc_c" 2>/dev/null; then
+    if [ "$rc_boot" ] && rc_group_is_gone; then
         if rc_find_carriers && [ "$rc_carriers" = ' ' ]; then
             rc_tree=empty
             return
@@ -149,9 +166,11 @@ rc_look() {
 rc_launch() {
     rc_uptime
     rc_refusal=
+    # Whoever took it may be another copy of this request.
+    if rc_enter && [ -e "$rc_dir/claim" ]; then rc_report; rc_over; fi
     if [ "$1" != "${rc_boot:--}" ]; then
         rc_refusal='the host was started anew since it was prepared'
-    elif ! rc_enter; then
+    elif [ -z "$rc_dir" ]; then
         :
     elif [ "$2" != "$rc_sid" ]; then
         rc_refusal='the store is not the one that was prepared'
@@ -166,13 +185,13 @@ rc_launch() {
     if [ "$7" = channel ]; then
         exec 7>&1 >/dev/null 2>&1
         rc_supervise "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
-            "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" "$rc_nonce "
+            "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" "$rc_nonce " "$rc_cgroup"
         exit
     fi
     REMOTE_COMMAND_PROGRAM="rc_sh='$rc_sh' rc_proc='$rc_proc'$rc_nl$rc_run" \
         "$rc_setsid" -f -- "$rc_sh" -c 'eval "$REMOTE_COMMAND_PROGRAM"; rc_supervise "$@"' \
         remote-command "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
-        "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" '' 7>&1 >/dev/null 2>&1 |
+        "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" '' "$rc_cgroup" 7>&1 >/dev/null 2>&1 |
         (
             read -r rc_w rc_l
             case $rc_w in
@@ -197,7 +216,12 @@ rc_over() {
 rc_stop() {
     rc_mark=$rc_uid_of/${rc_name%%-*}/${rc_name#*-}
     rc_mark=${rc_mark%v}/$rc_token
-    if ! rc_enter; then
+    if ! rc_enter && [ "$rc_tomb" ]; then
+        # What a finished command left running lives on, whoever asks late.
+        rc_report
+        return
+    fi
+    if [ -z "$rc_dir" ]; then
         rc_here=0 rc_s=0 rc_sstart=0 rc_c=0 rc_cstart=0
         [ "$3" = - ] || [ "$3" != "$rc_boot" ] || rc_here=1 rc_s=$4 rc_sstart=$5 rc_c=$6 rc_cstart=$7
         if [ "$2" = - ]; then rc_kill; else rc_term; fi
@@ -241,17 +265,21 @@ rc_stop_claimed() {
 rc_revoke() {
     if rc_enter && [ ! -e "$rc_dir/claim" ] && [ "$1" = "${rc_boot:--}" ] && [ "$2" = "$rc_sid" ]; then
         rc_uptime
-        rc_l="$rc_token revoke $rc_call - - - - - - $rc_up ${rc_boot:--} $rc_token ."
-        rc_private "$rc_dir/claim.$rc_call" "$rc_l" && ln "$rc_file" "$rc_dir/claim" 2>/dev/null
+        rc_take_back
     fi
     rc_report
+}
+
+rc_take_back() {
+    rc_l="$rc_token revoke $rc_call - - - - - - - - $rc_up ${rc_boot:--} $rc_token ."
+    rc_private "$rc_dir/claim.$rc_call" "$rc_l" && ln "$rc_file" "$rc_dir/claim" 2>/dev/null
 }
 
 # Removes the files of every entry of the object that has ended, been stopped or never
 # started, and leaves the claim: a tombstone. Ends no process of the command.
 rc_sweep() {
     for rc_at in "$rc_c1" "$rc_c2" "$rc_c3"; do
-        [ "$rc_at" ] && [ -d "$rc_at/$rc_uid_of" ] || continue
+        [ "$rc_at" ] && [ -d "$rc_at/$rc_uid_of" ] && rc_is_trusted "$rc_at" || continue
         for rc_dir in "$rc_at/$rc_uid_of"/*-*-*; do
             [ -d "$rc_dir" ] || continue
             rc_token=${rc_dir##*-}
@@ -264,20 +292,25 @@ rc_sweep() {
 
 rc_sweep_entry() {
     rc_uptime
-    if [ ! -e "$rc_dir/claim" ] && [ ! -e "$rc_dir/swept" ]; then
-        rc_l="$rc_token revoke $rc_call - - - - - - $rc_up ${rc_boot:--} $rc_token ."
-        rc_private "$rc_dir/claim.$rc_call" "$rc_l" && ln "$rc_file" "$rc_dir/claim" 2>/dev/null
-    fi
-    if rc_read_claim && [ "$rc_kind" = launch ] && [ "$rc_cboot" = "${rc_boot:--}" ]; then
-        rc_read_exit || rc_read_stop || ! rc_alive "$rc_s" "$rc_sstart" || return
+    [ -e "$rc_dir/claim" ] || [ -e "$rc_dir/swept" ] || rc_take_back
+    if rc_read_claim && [ "$rc_kind" = launch ] && [ "$rc_cboot" = "${rc_boot:--}" ] &&
+        ! rc_read_exit && ! rc_read_stop; then
+        ! rc_alive "$rc_s" "$rc_sstart" && ! rc_alive "$rc_c" "$rc_cstart" || return
     fi
     rc_open_drains=
     [ "$rc_kind" = launch ] && { [ ! -e "$rc_dir/out.end" ] || [ ! -e "$rc_dir/err.end" ]; } && rc_open_drains=1
-    { : >"$rc_dir/swept"; } 2>/dev/null || rm -f -- "$rc_dir/out" "$rc_dir/err"
-    { : >"$rc_dir/swept"; } 2>/dev/null
+    { true >"$rc_dir/swept"; } 2>/dev/null || rm -f -- "$rc_dir/out" "$rc_dir/err"
+    { true >"$rc_dir/swept"; } 2>/dev/null
+    rc_scope=
+    rc_leave_scope
     set --
     for rc_f in "$rc_dir"/*; do
-        case $rc_f in */claim | */swept) ;; *) set -- "$@" "$rc_f" ;; esac
+        case $rc_f in
+        */claim | */swept) continue ;;
+        # What was left running is in there, and is looked for again when this one expires.
+        */scope) rc_find_scope && continue ;;
+        esac
+        set -- "$@" "$rc_f"
     done
     [ $# = 0 ] || rm -f -- "$@"
     [ -z "$rc_open_drains" ] || rc_release_drains
@@ -375,7 +408,7 @@ rc_hello() {
     rc_expire
     while read -r rc_l rc_verb rc_call rc_uid_of rc_name rc_token rc_words; do
         [ "$rc_l" = "$rc_nonce" ] || exit 1
-        rc_out= rc_dir= rc_tree= rc_sid= rc_here=0 rc_beside=
+        rc_out= rc_dir= rc_tree= rc_sid= rc_scope= rc_here=0 rc_beside=
         case $rc_verb in
         prepare | launch | stop | revoke | sweep | read) "rc_$rc_verb" $rc_words ;;
         probe) rc_report ;;

@@ -272,7 +272,7 @@ impl Report {
 
     fn claimed(&self, token: &str) -> Result<Claimed, Flaw> {
         let line = self.claim.as_deref().ok_or(Flaw::Missing("the claim"))?;
-        let (processes, claimed_uptime_ms, supervisor, command) =
+        let (processes, claimed_uptime_ms, [supervisor, command, watch]) =
             claim(line).ok_or_else(|| Flaw::Line(format!("claim {line}")))?;
         let exit = match &self.exit {
             None => None,
@@ -280,7 +280,8 @@ impl Report {
                 Some(parse_exit(text, token).ok_or_else(|| Flaw::Line(format!("exit {text}")))?)
             }
         };
-        Ok(Claimed { processes, supervisor, command, exit, stop: self.stop, claimed_uptime_ms })
+        let stop = self.stop;
+        Ok(Claimed { processes, supervisor, command, watch, exit, stop, claimed_uptime_ms })
     }
 }
 
@@ -297,9 +298,9 @@ fn identity(rest: &str) -> Option<Identity> {
     })
 }
 
-fn claim(rest: &str) -> Option<(ProcessIds, u64, Life, Life)> {
+fn claim(rest: &str) -> Option<(ProcessIds, u64, [Life; 3])> {
     let words: Vec<&str> = rest.split(' ').collect();
-    let [s, s_start, c, c_start, uptime, boot, s_life, c_life] = words.as_slice() else {
+    let [s, s_start, c, c_start, uptime, boot, s_life, c_life, w_life] = words.as_slice() else {
         return None;
     };
     let process = |pid: &str, start: &str| {
@@ -310,7 +311,7 @@ fn claim(rest: &str) -> Option<(ProcessIds, u64, Life, Life)> {
         supervisor: process(s, s_start)?,
         command: process(c, c_start)?,
     };
-    Some((processes, uptime.parse().ok()?, life(s_life)?, life(c_life)?))
+    Some((processes, uptime.parse().ok()?, [life(s_life)?, life(c_life)?, life(w_life)?]))
 }
 
 fn life(word: &str) -> Option<Life> {
@@ -401,7 +402,8 @@ mod tests {
     fn a_record_needs_all_of_its_parts() {
         let exit = format!("exit {TOKEN} 3 - ran 90 - {TOKEN} 3 .");
         let at = "at m boot store 100 1";
-        let whole = ["entry claimed", "claim 7 70 8 80 60 boot gone gone", &exit, "tree empty"];
+        let whole =
+            ["entry claimed", "claim 7 70 8 80 60 boot gone gone gone", &exit, "tree empty"];
         let record = report(&[&[at], &whole[..]].concat()).unwrap().record(TOKEN).unwrap();
         let EntrySeen::Claimed(claimed) = record.entry else { panic!("{record:?}") };
         assert_eq!(claimed.exit.unwrap().code(), 3);

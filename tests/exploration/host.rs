@@ -338,6 +338,7 @@ impl Place {
                     },
                     supervisor: life(self.supervisor),
                     command: life(self.command),
+                    watch: life(self.command),
                     exit: self.exit.map(|code| exit_from_channel(Ok(u32::try_from(code).unwrap()))),
                     stop: self.stop,
                     claimed_uptime_ms: self.claimed_uptime_ms,

@@ -83,6 +83,7 @@ fn failed(entry: &Entry, stage: &Stage) -> Seen {
             },
             supervisor: Life::Gone,
             command: Life::Gone,
+            watch: Life::Gone,
             exit: Some(exit_from_channel(Ok(1))),
             stop: None,
             claimed_uptime_ms: identity.uptime_ms,

@@ -6,6 +6,7 @@ use std::path::Path;
 use futures::future::join_all;
 use remote_command::core::action::{Action, Expect, Seen, StopReason};
 use remote_command::core::record::{EntrySeen, Tree};
+use remote_command::host::Stream;
 use tokio::task::JoinHandle;
 
 use crate::rig::{Attempt, LIMIT, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
@@ -25,6 +26,8 @@ under_every_shell! {
     a_revoke_in_another_boot_or_store_takes_nothing
     a_revoked_claim_of_another_boot_proves_nothing
     a_claim_that_somebody_removed_is_not_an_entry_that_never_started
+    an_entry_that_has_ended_never_counts_as_unstarted
+    a_launch_that_finds_its_entry_taken_tells_by_whom_and_is_not_refused
     every_verb_may_be_repeated_and_come_late
     a_tombstone_turns_away_every_later_launch
 }
@@ -91,6 +94,41 @@ fn stall_the_next_claim(rig: &Rig) {
     fs::write(rig.place.join("hold"), "").unwrap();
 }
 
+async fn an_entry_that_has_ended_never_counts_as_unstarted(sh: Sh) {
+    let rig = Rig::new(sh);
+    for extra in [None, Some("stop")] {
+        let mut attempt = rig.script("exit 4");
+        attempt.launch().await;
+        attempt.finished().await;
+        let directory = attempt.directory(&rig);
+        if let Some(extra) = extra {
+            fs::write(directory.join(extra), "").unwrap();
+            fs::write(directory.join("exit"), " ".repeat(256)).unwrap();
+        }
+        for file in fs::read_dir(&directory).unwrap().flatten() {
+            if file.file_name() != "exit" && extra.is_none_or(|extra| file.file_name() != extra) {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
+        assert_eq!(attempt.probe().await.entry, EntrySeen::Wiped);
+        assert_eq!(attempt.revoke().await.entry, EntrySeen::Wiped);
+        assert!(!directory.join("claim").exists());
+    }
+}
+
+async fn a_launch_that_finds_its_entry_taken_tells_by_whom_and_is_not_refused(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.script("exit 4");
+    let processes = attempt.launch().await.processes;
+    let Action::Launch { entry, expect } = attempt.launch_action() else { unreachable!() };
+    let late = Expect { latest_uptime_ms: 1, ..expect.clone() };
+    let elsewhere = Expect { boot: "another".to_owned(), ..expect };
+    for expect in [late, elsewhere] {
+        let seen = attempt.act(Action::Launch { entry: entry.clone(), expect }).await;
+        assert_eq!(claimed(seen).processes, processes);
+    }
+}
+
 async fn a_launch_stalled_before_its_claim_loses_to_a_revoke(sh: Sh) {
     let rig = Rig::new(sh);
     let file = rig.place.join("starts");
@@ -106,6 +144,38 @@ async fn a_launch_stalled_before_its_claim_loses_to_a_revoke(sh: Sh) {
     assert_eq!(record(launch.await.unwrap()).entry, EntrySeen::Revoked);
     assert_eq!(attempt.probe().await.entry, EntrySeen::Revoked);
     assert_eq!(starts(&file), 0);
+}
+
+/// A launch that lost has drains of its own, which see the end of nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_that_lost_does_not_end_the_output_of_the_one_that_won() {
+    for sh in [Sh::Dash, Sh::Bash] {
+        let rig = Rig::new(sh);
+        let go = rig.place.join("go");
+        let text = "echo one; until [ -e $0 ]; do sleep 0.1; done; echo two";
+        let mut attempt = rig.command(&["/bin/sh", "-c", text, go.to_str().unwrap()]);
+        attempt.prepare().await;
+        let (launch, _, stalled) = stalled_launch(&rig, &attempt).await;
+        let session = session_of(stalled.pid).unwrap();
+        claimed(attempt.act(attempt.launch_action()).await);
+        stalled.signal(Signal::CONT);
+        claimed(launch.await.unwrap());
+        until(LIMIT, "the loser gone", async || {
+            rig.processes().iter().all(|process| session_of(process.pid) != Some(session))
+        })
+        .await
+        .unwrap();
+        let record = attempt.until("a line", |record| record.output.stdout.bytes > 0).await;
+        assert!(!record.output.stdout.ended && !record.output.stderr.ended, "{record:?}");
+        fs::write(go, "").unwrap();
+        attempt.finished().await;
+        assert_eq!(attempt.output(Stream::Stdout).await, b"one\ntwo\n");
+    }
+}
+
+fn session_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(3)?.parse().ok()
 }
 
 /// Launches through a helper shell of its own, whose claim stalls; gives the claim's pid.

@@ -16,6 +16,7 @@ mod exact;
 mod login;
 mod output;
 mod place;
+mod reach;
 mod rig;
 mod stop;
 mod truth;

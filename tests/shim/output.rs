@@ -5,7 +5,8 @@ use std::fs;
 use remote_command::core::action::StopReason;
 use remote_command::host::{Host as _, Stream};
 
-use crate::rig::{LIMIT, Rig, Sh, claim_of, exit_of, is_alive};
+use crate::rig::{LIMIT, Rig, Sh, claim_of, exit_of, is_alive, text_of};
+use crate::support::processes::Signal;
 use crate::support::until;
 use crate::under_every_shell;
 
@@ -19,6 +20,8 @@ under_every_shell! {
     a_background_child_that_holds_the_pipe_leaves_the_output_open
     a_swept_entry_stores_nothing_more
     output_nobody_reads_is_no_obstacle
+    a_command_whose_entry_was_wiped_can_go_on_writing
+    output_goes_on_when_somebody_ended_what_stores_it
 }
 
 async fn output_is_cut_at_exactly_its_limit_and_the_writer_never_knows(sh: Sh) {
@@ -174,4 +177,39 @@ async fn output_nobody_reads_is_no_obstacle(sh: Sh) {
     let record = attempt.probe().await;
     assert_eq!((record.output.stdout.bytes, record.output.stderr.bytes), (3_000_000, 3_000_000));
     assert_eq!(claim_of(&attempt.kill(StopReason::Deleted, None).await).stop, None);
+}
+
+async fn a_command_whose_entry_was_wiped_can_go_on_writing(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "trap 'echo broken >$RIG/result' PIPE; echo first; \
+                until [ -e $RIG/go ]; do sleep 0.1; done; i=0; \
+                while [ $i -lt 300 ]; do echo 1234567890; i=$((i + 1)); done; \
+                sleep 0.5; echo 1234567890; [ -e $RIG/result ] || echo whole >$RIG/result";
+    let mut attempt = rig.script(text);
+    attempt.plan.program.output_limit = 100;
+    attempt.launch().await;
+    attempt.until("the first line", |record| record.output.stdout.bytes > 0).await;
+    fs::remove_dir_all(rig.store()).unwrap();
+    fs::write(rig.place.join("go"), "").unwrap();
+    assert_eq!(text_of(&rig.place.join("result")).await, "whole\n");
+}
+
+async fn output_goes_on_when_somebody_ended_what_stores_it(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "echo first; until [ -e $RIG/go ]; do sleep 0.1; done; echo second";
+    let mut attempt = rig.script(text);
+    attempt.launch().await;
+    attempt.until("the first line", |record| record.output.stdout.bytes > 0).await;
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let stores: Vec<_> =
+        rig.processes().into_iter().filter(|process| name(process.pid) == "dd\n").collect();
+    assert_eq!(stores.len(), 2);
+    for dd in stores {
+        dd.signal(Signal::KILL);
+        until(LIMIT, "a dd gone", async || !is_alive(dd.pid)).await.unwrap();
+    }
+    fs::write(rig.place.join("go"), "").unwrap();
+    attempt.finished().await;
+    assert_eq!(attempt.output(Stream::Stdout).await, b"first\nsecond\n");
+    assert!(!attempt.probe().await.output.stdout.truncated);
 }

@@ -11,7 +11,7 @@ use remote_command::core::action::{Action, Seen};
 use remote_command::core::fault::Fault;
 use remote_command::core::record::EntrySeen;
 
-use crate::rig::{Rig, Sh, record};
+use crate::rig::{Mounted, Rig, Sh, record};
 use crate::under_every_shell;
 
 under_every_shell! {
@@ -22,6 +22,9 @@ under_every_shell! {
     a_network_file_system_is_used_only_when_named
     a_new_store_has_a_new_id_and_an_old_launch_is_refused
     another_machine_is_told_apart_before_anything_is_done
+    records_that_others_put_where_ours_may_be_are_not_touched
+    a_store_without_hard_links_is_refused
+    nothing_is_executed_from_the_store
     tombstones_of_another_boot_go
     records_older_than_30_days_go_after_a_day_of_uptime
 }
@@ -186,6 +189,56 @@ async fn another_machine_is_told_apart_before_anything_is_done(sh: Sh) {
     assert!(crate::rig::is_alive(claim.processes.command.pid) && claim.stop.is_none());
 }
 
+async fn records_that_others_put_where_ours_may_be_are_not_touched(sh: Sh) {
+    let mut mounted = Mounted::new(sh, "mount -t tmpfs -o mode=1777 none /var/tmp").await;
+    mounted.rig.account.state_directory = None;
+    let mut attempt = mounted.rig.command(&["/bin/true"]);
+    attempt.prepare().await;
+    let victim = mounted.rig.place.join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("precious"), "").unwrap();
+    let mut forged = mounted.rig.command(&["/bin/true"]);
+    forged.entry.machine.clone_from(&attempt.entry.machine);
+    let (machine, token) = (&attempt.entry.machine, &forged.entry.token);
+    let (uid, other, victim_at) = (&attempt.entry.uid, &forged.entry.uid, victim.display());
+    mounted.run(&format!(
+        "umask 077; at=/var/tmp/remote-command-0/{machine}; mkdir -p $at/{uid} $at/{other}/1-1-{token}; \
+         ln -s {victim_at} $at/{uid}/1-1-ffff; echo >$at/{other}/1-1-{token}/exit; \
+         chown -R 65534 /var/tmp/remote-command-0"
+    ));
+    attempt.sweep().await;
+    assert_eq!(forged.probe().await.entry, EntrySeen::Wiped);
+    let left: Vec<_> = fs::read_dir(&victim).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["precious"]);
+}
+
+async fn a_store_without_hard_links_is_refused(sh: Sh) {
+    let rig = Rig::new(sh);
+    rig.program("ln", "#!/bin/dash\nexit 1\n");
+    assert!(unusable(&rig).await.message.contains("hard links"));
+}
+
+// Not under busybox: its shell brings the tools along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_tool_is_named() {
+    for sh in [Sh::Dash, Sh::Bash] {
+        let mut rig = Rig::new(sh);
+        for tool in ["cat", "dd", "grep", "ln", "ls", "mkdir", "rm", "sleep", "uname", "id"] {
+            let real = crate::support::programs::debian(tool, "coreutils").unwrap();
+            symlink(real, rig.place.join("bin").join(tool)).unwrap();
+        }
+        let bin = rig.place.join("bin").display().to_string();
+        rig.transport = Arc::new(Rig::local(&rig.place).env("PATH", &bin));
+        assert!(unusable(&rig).await.message.contains("wc is missing"));
+    }
+}
+
+async fn nothing_is_executed_from_the_store(sh: Sh) {
+    let mounted = Mounted::new(sh, "mount -t tmpfs -o noexec,mode=700 none $1/state").await;
+    let (code, out, _) = mounted.rig.script("echo here; exit 3").run().await;
+    assert_eq!((code, out.as_slice()), (3, &b"here\n"[..]));
+}
+
 async fn tombstones_of_another_boot_go(sh: Sh) {
     let rig = Rig::new(sh);
     let (mut swept, mut kept) = (rig.command(&["/bin/true"]), rig.command(&["/bin/true"]));
@@ -225,13 +278,22 @@ async fn records_older_than_30_days_go_after_a_day_of_uptime(sh: Sh) {
     };
     up(1);
     rig.account.procfs = fake.display().to_string();
-    let (mut old, mut swept, mut young) =
-        (rig.command(&["/bin/true"]), rig.command(&["/bin/true"]), rig.command(&["/bin/true"]));
+    let [mut old, mut swept, mut young, mut unclaimed, mut revoked] =
+        [(); 5].map(|()| rig.command(&["/bin/true"]));
     for attempt in [&mut old, &mut swept, &mut young] {
         attempt.run().await;
     }
     swept.sweep().await;
-    for file in [old.directory(&rig).join("exit"), swept.directory(&rig).join("swept")] {
+    unclaimed.prepare().await;
+    revoked.prepare().await;
+    revoked.revoke().await;
+    let backdated = [
+        old.directory(&rig).join("exit"),
+        swept.directory(&rig).join("swept"),
+        unclaimed.directory(&rig).join("exit"),
+        revoked.directory(&rig).join("exit"),
+    ];
+    for file in &backdated {
         let status = Command::new("touch").args(["-d", "31 days ago"]).arg(file).status().unwrap();
         assert!(status.success());
     }
@@ -239,11 +301,15 @@ async fn records_older_than_30_days_go_after_a_day_of_uptime(sh: Sh) {
     fs::remove_file(rig.store().join("expired")).unwrap();
     rig.command(&["/bin/true"]).prepare().await;
     rig.command(&["/bin/true"]).prepare().await;
-    assert!(old.directory(&rig).exists() && swept.directory(&rig).exists());
+    for file in &backdated {
+        assert!(file.exists(), "{}", file.display());
+    }
     up(3);
     let mut next = rig.command(&["/bin/true"]);
     next.prepare().await;
     next.prepare().await;
-    assert!(!old.directory(&rig).exists() && !swept.directory(&rig).exists());
+    for file in &backdated {
+        assert!(!file.parent().unwrap().exists(), "{}", file.display());
+    }
     assert!(young.directory(&rig).exists());
 }

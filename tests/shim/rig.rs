@@ -92,7 +92,7 @@ impl Rig {
         Rig::local_with(place, "bin/sh")
     }
 
-    fn local_with(place: &Place, login: &str) -> Local {
+    pub fn local_with(place: &Place, login: &str) -> Local {
         let bin = place.join("bin").display().to_string();
         let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
         Local::new(place.join(login))
@@ -147,36 +147,46 @@ impl Rig {
     }
 }
 
-/// A rig whose state directory is a small disk, mounted where nobody else sees it.
-pub struct SmallDisk {
+/// A rig that sees mounts which nobody else sees.
+pub struct Mounted {
     pub rig: Rig,
     holder: Process,
     mounted: Child,
 }
 
-impl SmallDisk {
-    /// Needs root, for the mount.
-    pub async fn new(sh: Sh) -> SmallDisk {
+impl Mounted {
+    /// Runs `mounts` where the rig will be, with $1 as the rig's directory. Needs root.
+    pub async fn new(sh: Sh, mounts: &str) -> Mounted {
+        Mounted::entered_by(sh, mounts, "").await
+    }
+
+    /// The same, where the login's shell is started by way of `through`.
+    pub async fn entered_by(sh: Sh, mounts: &str, through: &str) -> Mounted {
         let mut rig = Rig::new(sh);
         let root = rig.place.path().display().to_string();
         let script = format!(
-            "mount -t tmpfs -o size=128k,mode=700 none {root}/state && echo $$ >{root}/holder && \
-             exec sleep 600"
+            "set -e; {mounts}; echo $$ >$1/holder.part; mv $1/holder.part $1/holder; exec sleep 600"
         );
         // The mount goes with its last process.
         let mounted = Command::new(programs::debian("unshare", "util-linux").unwrap())
-            .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script])
+            .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script, "sh", &root])
             .env("RIG", &root)
             .spawn()
             .unwrap();
         let pid = text_of(&rig.place.join("holder")).await.trim().parse().unwrap();
         let shell = rig.place.join("bin/sh").display().to_string();
-        rig.program("login", &format!("#!/bin/dash\nexec nsenter -t {pid} -m {shell} \"$@\"\n"));
+        let login = format!("#!/bin/dash\nexec nsenter -t {pid} -m {through} {shell} \"$@\"\n");
+        rig.program("login", &login);
         rig.transport = Arc::new(Rig::local_with(&rig.place, "bin/login"));
-        SmallDisk { rig, holder: Process::of(pid).unwrap(), mounted }
+        Mounted { rig, holder: Process::of(pid).unwrap(), mounted }
     }
 
-    /// Runs a script where the disk can be seen, with $1 as the state directory.
+    /// One whose state directory is a small disk.
+    pub async fn small_disk(sh: Sh) -> Mounted {
+        Mounted::new(sh, "mount -t tmpfs -o size=128k,mode=700 none $1/state").await
+    }
+
+    /// Runs a script where the mounts can be seen, with $1 as the state directory.
     pub fn run(&self, script: &str) -> String {
         let output = Command::new("nsenter")
             .args(["-t", &self.holder.pid.to_string(), "-m", "/bin/sh", "-c", script, "sh"])
@@ -195,7 +205,7 @@ impl SmallDisk {
     }
 }
 
-impl Drop for SmallDisk {
+impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = self.mounted.kill();
         let _ = self.mounted.wait();

@@ -1,13 +1,14 @@
 //! Stop means stopped: how far it reaches, what it leaves alone, and that it needs nobody.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use remote_command::core::action::StopReason;
+use remote_command::core::action::{Action, Seen, StopReason};
 use remote_command::core::plan::Value;
 use remote_command::core::record::{EntrySeen, Life, Tree};
 
-use crate::rig::{Attempt, LIMIT, Rig, Sh, alive, claim_of, exit_of, is_alive, text_of};
+use crate::rig::{Attempt, LIMIT, Mounted, Rig, Sh, alive, claim_of, exit_of, is_alive, text_of};
 use crate::support::processes::{Identity, Signal};
 use crate::support::until;
 use crate::under_every_shell;
@@ -21,6 +22,12 @@ under_every_shell! {
     the_first_reason_stays
     an_end_before_the_stop_wins_and_nothing_is_killed
     what_a_finished_command_left_running_lives_on_and_is_named
+    a_stop_that_comes_after_the_sweep_ends_nothing
+    a_sleep_that_somebody_ended_brings_the_deadline_no_nearer
+    the_deadline_outlives_the_record
+    the_deadline_outlives_the_supervisor
+    a_stop_with_another_token_ends_nothing
+    nothing_is_signalled_before_the_reason_is_written
     the_deadline_is_kept_with_nobody_there
     the_grace_after_terminate_is_kept_with_nobody_there
     the_watch_for_the_deadline_ends_with_the_command
@@ -34,23 +41,29 @@ under_every_shell! {
 }
 
 /// Starts the script and waits for the pids that it writes, one a line, to $PIDS.
-async fn started(rig: &Rig, text: &str, count: usize) -> (Attempt, Vec<u32>) {
+pub async fn started(rig: &Rig, text: &str, count: usize) -> (Attempt, Vec<u32>) {
     let file = rig.place.join(&format!("pids{:08x}", rand::random::<u32>()));
     let mut attempt = rig.script(text).env("PIDS", file.to_str().unwrap());
     attempt.plan.limits.termination = Duration::from_secs(1);
     attempt.launch().await;
+    let pids = pids_in(&file, count).await;
+    (attempt, pids)
+}
+
+/// Waits for so many pids, one a line, in `file`.
+pub async fn pids_in(file: &Path, count: usize) -> Vec<u32> {
     let mut pids = Vec::new();
     until(LIMIT, "the pids", async || {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        pids = text.lines().map(|line| line.parse().unwrap()).collect();
+        let text = fs::read_to_string(file).unwrap_or_default();
+        pids = text.lines().map_while(|line| line.parse().ok()).collect();
         pids.len() == count
     })
     .await
     .unwrap();
-    (attempt, pids)
+    pids
 }
 
-async fn gone(pid: u32) {
+pub async fn gone(pid: u32) {
     until(LIMIT, "a process gone", async || !is_alive(pid)).await.unwrap();
 }
 
@@ -175,6 +188,104 @@ async fn what_a_finished_command_left_running_lives_on_and_is_named(sh: Sh) {
     assert_eq!((left[0].pid, left[0].command.as_str()), (pids[0], "sleep"));
     attempt.sweep().await;
     assert!(is_alive(pids[0]));
+}
+
+async fn a_stop_that_comes_after_the_sweep_ends_nothing(sh: Sh) {
+    let rig = Rig::new(sh);
+    let text = "setsid sleep 300 >/dev/null 2>&1 & echo $! >>$PIDS; exit 0";
+    let (attempt, pids) = started(&rig, text, 1).await;
+    attempt.finished().await;
+    attempt.sweep().await;
+    let record = attempt.terminate(StopReason::Deleted).await;
+    assert_eq!((record.entry, record.tree), (EntrySeen::Wiped, Tree::Unsearched));
+    attempt.kill(StopReason::Fenced, None).await;
+    assert!(is_alive(pids[0]));
+}
+
+async fn a_sleep_that_somebody_ended_brings_the_deadline_no_nearer(sh: Sh) {
+    let rig = Rig::new(sh);
+    let mut attempt = rig.script("read forever <$RIG/never; exit 1");
+    let status = std::process::Command::new("mkfifo").arg(rig.place.join("never")).status();
+    assert!(status.unwrap().success());
+    attempt.plan.limits.execution = Duration::from_secs(60);
+    attempt.launch().await;
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    for _ in 0..4 {
+        let mut asleep = None;
+        until(LIMIT, "the watch sleeps", async || {
+            asleep = rig.processes().into_iter().find(|process| name(process.pid) == "sleep\n");
+            asleep.is_some()
+        })
+        .await
+        .unwrap();
+        let asleep = asleep.unwrap();
+        asleep.signal(Signal::KILL);
+        gone(asleep.pid).await;
+    }
+    let claim = claim_of(&attempt.probe().await);
+    assert_eq!((claim.watch, claim.command, claim.stop), (Life::Alive, Life::Alive, None));
+    attempt.kill(StopReason::Cancelled, None).await;
+}
+
+async fn the_deadline_outlives_the_record(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("pids");
+    let mut attempt = rig.script(STUBBORN).env("PIDS", file.to_str().unwrap());
+    attempt.plan.limits.execution = Duration::from_secs(2);
+    attempt.plan.limits.termination = Duration::from_secs(1);
+    attempt.launch().await;
+    let pids = pids_in(&file, 3).await;
+    fs::remove_dir_all(rig.store()).unwrap();
+    drop(attempt);
+    for pid in pids {
+        gone(pid).await;
+    }
+}
+
+async fn the_deadline_outlives_the_supervisor(sh: Sh) {
+    let rig = Rig::new(sh);
+    let file = rig.place.join("pids");
+    let mut attempt = rig.script(STUBBORN).env("PIDS", file.to_str().unwrap());
+    attempt.plan.limits.execution = Duration::from_secs(2);
+    attempt.plan.limits.termination = Duration::from_secs(1);
+    let claim = attempt.launch().await;
+    let pids = pids_in(&file, 3).await;
+    Identity::of(claim.processes.supervisor.pid).unwrap().signal(Signal::KILL);
+    for pid in pids {
+        gone(pid).await;
+    }
+    assert_eq!(claim_of(&attempt.probe().await).stop, Some(StopReason::ExecutionTimeout));
+}
+
+async fn a_stop_with_another_token_ends_nothing(sh: Sh) {
+    let rig = Rig::new(sh);
+    let (attempt, pids) = started(&rig, "echo $$ >>$PIDS; sleep 300; sleep 300", 1).await;
+    let mut other = rig.attempt(attempt.plan.clone());
+    other.entry = attempt.entry.clone();
+    other.entry.token = crate::rig::entry().token;
+    for record in [
+        other.terminate(StopReason::Cancelled).await,
+        other.kill(StopReason::Cancelled, None).await,
+    ] {
+        assert_eq!((record.entry, record.tree), (EntrySeen::Wiped, Tree::Empty));
+    }
+    let claim = claim_of(&attempt.probe().await);
+    assert_eq!((claim.stop, claim.command), (None, Life::Alive));
+    assert!(is_alive(pids[0]));
+}
+
+async fn nothing_is_signalled_before_the_reason_is_written(sh: Sh) {
+    let disk = Mounted::small_disk(sh).await;
+    let (attempt, pids) = started(&disk.rig, "echo $$ >>$PIDS; sleep 300; sleep 300", 1).await;
+    disk.run("rm -f $1/remote-command/*/*/*/spare");
+    disk.fill();
+    let (entry, reason) = (attempt.entry.clone(), StopReason::Cancelled);
+    let seen = attempt.act(Action::Kill { entry, reason, processes: None }).await;
+    assert!(matches!(seen, Seen::Unreachable(_)), "{seen:?}");
+    assert!(is_alive(pids[0]));
+    disk.free();
+    attempt.kill(reason, None).await;
+    assert!(!is_alive(pids[0]));
 }
 
 async fn the_deadline_is_kept_with_nobody_there(sh: Sh) {

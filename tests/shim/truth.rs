@@ -8,7 +8,7 @@ use remote_command::core::plan::Verify;
 use remote_command::core::record::{EntrySeen, Life, StartFailure, Tree};
 use remote_command::host::Stream;
 
-use crate::rig::{LIMIT, Rig, Sh, SmallDisk, claim_of, claimed, exit_of, is_alive, record};
+use crate::rig::{LIMIT, Mounted, Rig, Sh, claim_of, claimed, exit_of, is_alive, record};
 use crate::support::processes::{Identity, Signal};
 use crate::support::until;
 use crate::under_every_shell;
@@ -26,6 +26,7 @@ under_every_shell! {
     a_command_can_trap_the_interrupt_signal
     a_check_runs_beside_its_attempt_with_its_own_limit
     in_another_boot_nobody_of_the_record_lives
+    a_disk_without_room_for_another_file_makes_no_record_lie
     a_host_without_procfs_cannot_tell
     a_host_without_procfs_still_keeps_the_deadline
     a_host_whose_setsid_cannot_fork_gives_each_command_a_channel_of_its_own
@@ -136,7 +137,7 @@ async fn a_command_whose_supervisor_holds_the_code_is_finishing(sh: Sh) {
 }
 
 async fn a_full_disk_before_the_launch_is_refused_before_anything_starts(sh: Sh) {
-    let disk = SmallDisk::new(sh).await;
+    let disk = Mounted::small_disk(sh).await;
     let mut first = disk.rig.command(&["/bin/true"]);
     first.prepare().await;
     disk.fill();
@@ -152,7 +153,7 @@ async fn a_full_disk_before_the_launch_is_refused_before_anything_starts(sh: Sh)
 }
 
 async fn a_disk_that_fills_up_loses_neither_the_end_nor_the_reason_for_stopping(sh: Sh) {
-    let disk = SmallDisk::new(sh).await;
+    let disk = Mounted::small_disk(sh).await;
     let text =
         "trap 'exit 5' TERM; echo ready; i=0; while [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done";
     let mut stopped = disk.rig.command(&["/bin/dash", "-c", text]);
@@ -254,6 +255,33 @@ async fn in_another_boot_nobody_of_the_record_lives(sh: Sh) {
     assert_eq!(now.processes.boot, "another:1:2");
     assert_ne!(record.boot, now.processes.boot);
     assert!(is_alive(claim.processes.command.pid));
+}
+
+async fn a_disk_without_room_for_another_file_makes_no_record_lie(sh: Sh) {
+    let mounts = "mount -t tmpfs -o size=4m,nr_inodes=60,mode=700 none $1/state";
+    let disk = Mounted::new(sh, mounts).await;
+    for free in 0..7 {
+        let ran = disk.rig.place.join(&format!("ran{free}"));
+        let text = "echo ran >$0; exit 5";
+        let mut attempt = disk.rig.command(&["/bin/sh", "-c", text, ran.to_str().unwrap()]);
+        attempt.prepare().await;
+        disk.run(&format!(
+            "i=0; while true >$1/full$i; do i=$((i + 1)); done 2>/dev/null; \
+             n=0; while [ $n -lt {free} ]; do rm $1/full$n; n=$((n + 1)); done"
+        ));
+        attempt.act(attempt.launch_action()).await;
+        let record = attempt.probe().await;
+        if matches!(record.entry, EntrySeen::Claimed(_)) {
+            let exit = attempt.until("the end", |record| exit_of(record).is_some()).await;
+            let exit = exit_of(&exit).unwrap();
+            assert_eq!((exit.code(), exit.start_failure()), (5, StartFailure::None), "{free} free");
+            assert!(ran.exists(), "{free} free");
+        } else {
+            assert!(!ran.exists(), "{free} free: {record:?}");
+        }
+        attempt.sweep().await;
+        disk.run("rm -f $1/full*");
+    }
 }
 
 async fn a_host_without_procfs_cannot_tell(sh: Sh) {

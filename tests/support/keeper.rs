@@ -35,6 +35,11 @@ pub fn directory(path: &Path) -> Result<()> {
     tell(&format!("directory {}", path.display()))
 }
 
+/// A cgroup with those below it; whoever is in one is ended.
+pub fn cgroup(path: &Path) -> Result<()> {
+    tell(&format!("cgroup {}", path.display()))
+}
+
 /// A network namespace.
 pub fn namespace(name: &str) -> Result<()> {
     tell(&format!("namespace {name}"))

@@ -53,6 +53,15 @@ count() {
     if is_alive "$1" "$2"; then alive=1; fi
 }
 remove_directory() { rm -rf -- "$1"; }
+remove_cgroup() {
+    [ -d "$1" ] || return 0
+    echo 1 >"$1/cgroup.kill"
+    tries=0
+    until find "$1" -depth -type d -exec rmdir {} + || [ $tries -ge 50 ]; do
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+}
 remove_namespace() { if ip netns pids "$1"; then ip netns delete "$1"; fi; }
 remove_user() { if id "$1"; then userdel -f "$1"; fi; }
 
@@ -71,6 +80,7 @@ done
 each process insist
 # Again: one of them may have forked in the meantime.
 each marked insist_on_marked
+each cgroup remove_cgroup
 each namespace remove_namespace
 each user remove_user
 each directory remove_directory

@@ -373,7 +373,9 @@ fn watch_host_time(attempt: &mut Attempt, claimed: &Claimed, reading: &Reading<'
         .claimed_uptime_ms
         .saturating_add(bounds.execution_ms)
         .saturating_add(bounds.termination_ms);
-    if record.uptime_ms > overdue {
+    // The host's uptime counts suspend, the deadline does not: while it is watched there, it
+    // is left to whoever watches.
+    if record.uptime_ms > overdue && claimed.watch != Life::Alive {
         attempt.place = Place::Stopping(Stop::new(StopReason::ExecutionTimeout, reading.at));
         return;
     }

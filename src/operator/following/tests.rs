@@ -114,6 +114,7 @@ fn ended(bytes: usize, all: bool) -> Seen {
         },
         supervisor: Life::Gone,
         command: Life::Gone,
+        watch: Life::Gone,
         exit: parse_exit("T 0 - ran 1999 - T 0 .", "T"),
         stop: None,
         claimed_uptime_ms: 1001,
