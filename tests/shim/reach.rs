@@ -41,8 +41,9 @@ impl Scoped {
             let place = words.next()?;
             (words.next()? == "cgroup2").then(|| PathBuf::from(place))
         });
-        let mount =
-            found.next().expect("cgroup2 is mounted nowhere: mount -t cgroup2 none DIRECTORY");
+        let Some(mount) = found.next() else {
+            panic!("cgroup2 is mounted nowhere: mount -t cgroup2 none DIRECTORY");
+        };
         let name = rig.place.path().file_name().unwrap().to_str().unwrap();
         let cgroup = mount.join(name);
         keeper::cgroup(&cgroup).unwrap();
