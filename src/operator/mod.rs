@@ -14,6 +14,7 @@ pub mod fault;
 mod finalizer;
 mod following;
 mod health;
+mod host_check;
 mod host_status;
 mod hosts;
 mod identity;

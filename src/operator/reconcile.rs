@@ -184,12 +184,7 @@ impl Reconciler {
     }
 
     fn host_changed(&mut self, event: Event<RemoteHost>) {
-        let namespace = match &event {
-            Event::Apply(host) | Event::Delete(host) => host.namespace(),
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        self.hosts.changed(event);
-        if let Some(namespace) = namespace {
+        for namespace in self.hosts.changed(event) {
             self.registry.poke(&namespace);
         }
     }
