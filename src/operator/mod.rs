@@ -5,6 +5,7 @@
 //! and act, and hand what is to be stored to the one [`writer`]. What decides is `core`; what
 //! acts on machines is `host`.
 
+mod adding;
 mod admission;
 mod bucket;
 mod closing;
@@ -42,7 +43,7 @@ use kube::api::Api;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use config::Config;
 
@@ -111,12 +112,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
         }
         health.leads();
         lead(&config, &clients, &output, identity.name(), (&mut leadership, &stop)).await;
+        // Nothing is released when it was lost.
+        leadership.release().await;
         if stop.is_cancelled() {
-            leadership.release().await;
             info!("ended as asked; commands on hosts live on");
             return Ok(());
         }
-        warn!("leadership lost; waiting for it again");
+        warn!("not leading any more; waiting to lead again");
     }
 }
 
@@ -145,6 +147,7 @@ async fn lead(
     tokio::select! {
         () = reconciler.run(commands, remote_hosts) => {}
         () = leadership.hold() => {}
+        () = context.writer.ended() => error!("the status writer has ended; all work begins anew"),
         () = stop.cancelled() => {}
     }
     reconciler.finish(FINISH_LIMIT).await;
