@@ -76,7 +76,7 @@ impl Hosts {
 
     /// The last contact with the machine, whoever used it, whatever limits were set on it.
     pub fn contact(&self, scope: &str, connection: &Connection) -> watch::Receiver<Contact> {
-        self.contacts.of(scope, connection).subscribe()
+        self.contacts.contact(scope, connection)
     }
 
     /// Commands and verbs on the machine's connections at this moment, whatever limits were
@@ -104,7 +104,7 @@ impl Hosts {
         machines.retain(|_, machine| Arc::strong_count(machine) > 1 || machine.is_used());
         let key = (scope.to_owned(), connection.clone());
         let machine = machines.entry(key).or_insert_with(|| {
-            let contact = self.contacts.of(scope, connection);
+            let contact = self.contacts.noted(scope, connection);
             let pool = self.dialer.pool(connection.clone(), lookup, contact);
             Arc::new(Machine::new(pool, connection.state_directory.clone()))
         });

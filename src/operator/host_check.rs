@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::fault::Failure;
 use super::host_status::{self, Finding, Verdict};
+use super::host_use::{Listener, Woken};
 use super::lookup::Namespace;
 use super::supervisor::Context;
 use super::wishes::find;
@@ -25,7 +26,6 @@ use crate::api::{self, RemoteHost};
 use crate::core::connection::Connection;
 use crate::core::fault::Cause;
 use crate::core::plan::{Hold, HoldKind};
-use crate::host::HostFacts;
 use crate::host::contact::Contact;
 use crate::reach::Ways;
 
@@ -89,14 +89,6 @@ enum Version {
 #[derive(Default)]
 struct Patience(Option<(String, Instant)>);
 
-/// Why a wait ended.
-enum Woken {
-    /// It is time to check.
-    Due,
-    /// Somebody has made a connection.
-    Used(HostFacts),
-}
-
 impl Check {
     /// A check of the host in `view`. `fresh` for one that was just created.
     pub fn new(context: Arc<Context>, view: View, fresh: bool) -> Self {
@@ -116,16 +108,15 @@ impl Check {
                 continue;
             };
             self.note(&basis, &host);
-            let mut contact = self.contact(&basis);
+            let mut listener = self.contact(&basis).map(Listener::new);
             let mut verdict = self.check(&basis, &host).await;
-            if let Some(contact) = &mut contact {
-                contact.borrow_and_update();
-            }
+            // Its own try is no news.
+            listener.iter_mut().for_each(Listener::forget);
             let checked = Instant::now();
             let mut again = checked + self.again_after(&verdict);
             loop {
                 self.tell(&basis, &verdict).await;
-                match self.wait(&basis, &verdict, contact.as_mut(), again).await {
+                match self.wait(&basis, &verdict, listener.as_mut(), again).await {
                     Woken::Due => break,
                     Woken::Used(facts) => {
                         verdict = Verdict::Ready(facts);
@@ -234,7 +225,7 @@ impl Check {
         &mut self,
         basis: &Basis,
         verdict: &Verdict,
-        mut contact: Option<&mut watch::Receiver<Contact>>,
+        mut listener: Option<&mut Listener>,
         mut again: Instant,
     ) -> Woken {
         let generation = self.view.host.borrow().metadata.generation;
@@ -252,8 +243,8 @@ impl Check {
                     }
                     return Woken::Due;
                 }
-                woken = learned(&mut contact, verdict) => {
-                    if !says_nothing_new(&woken, verdict) {
+                woken = learned(listener.as_deref_mut(), verdict) => {
+                    if !woken.says_nothing_new(verdict) {
                         return woken;
                     }
                     // As good as a check; that it is in use is told in time.
@@ -311,30 +302,12 @@ impl Patience {
     }
 }
 
-/// Waits for a contact that says something which `verdict` does not.
-async fn learned(contact: &mut Option<&mut watch::Receiver<Contact>>, verdict: &Verdict) -> Woken {
-    let Some(contact) = contact else { return std::future::pending().await };
-    loop {
-        if contact.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        let last = contact.borrow_and_update().last.clone();
-        match (last, verdict) {
-            // Nobody has connected, or could have: nothing is learned.
-            (None, _) | (Some(_), Verdict::Held { .. }) => {}
-            (Some(Ok(facts)), Verdict::Ready(_) | Verdict::Faulty(_)) => return Woken::Used(facts),
-            (Some(Err(_)), Verdict::Ready(_)) => return Woken::Due,
-            (Some(Err(fault)), Verdict::Faulty(known)) => {
-                if fault.cause != known.cause {
-                    return Woken::Due;
-                }
-            }
-        }
+/// As [`Listener::learned`]; nothing is heard of a host that cannot be reached in any way.
+async fn learned(listener: Option<&mut Listener>, verdict: &Verdict) -> Woken {
+    match listener {
+        Some(listener) => listener.learned(verdict).await,
+        None => std::future::pending().await,
     }
-}
-
-fn says_nothing_new(woken: &Woken, verdict: &Verdict) -> bool {
-    matches!((woken, verdict), (Woken::Used(facts), Verdict::Ready(known)) if facts == known)
 }
 
 /// `None` when the object could not be asked for.
@@ -356,10 +329,7 @@ fn jittered(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
-    use crate::core::fault::{Fault, Transient};
 
     fn host(stalled_for: &str) -> RemoteHost {
         let condition = |name: &str, status: &str| {
@@ -402,26 +372,5 @@ mod tests {
         let host = host("SecretNotFound");
         assert!(overdue(&Patience::default().with(missing("SecretNotFound"), &host)));
         assert!(!overdue(&Patience::default().with(missing("HostNotFound"), &host)));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_was_made_is_as_good_as_a_check_and_one_that_failed_is_a_reason() {
-        let facts = |key: &str| HostFacts {
-            server_version: "SSH-2.0-x".to_owned(),
-            host_key_fingerprint: key.to_owned(),
-        };
-        let refused = Fault::new(Transient::ConnectionRefused, "refused");
-        let (faulty, ready) = (Verdict::Faulty(refused.clone()), Verdict::Ready(facts("a")));
-        let woken = async |last: Result<HostFacts, Fault>, verdict: &Verdict| {
-            let (noted, mut contact) = watch::channel(Contact::default());
-            noted.send_modify(|contact| contact.last = Some(last));
-            learned(&mut Some(&mut contact), verdict).now_or_never()
-        };
-        assert!(matches!(woken(Ok(facts("a")), &faulty).await, Some(Woken::Used(_))));
-        assert!(matches!(woken(Err(refused.clone()), &ready).await, Some(Woken::Due)));
-        assert!(woken(Err(refused), &faulty).await.is_none(), "it is known to be refused");
-        let same = woken(Ok(facts("a")), &ready).await.unwrap();
-        let other = woken(Ok(facts("b")), &ready).await.unwrap();
-        assert!(says_nothing_new(&same, &ready) && !says_nothing_new(&other, &ready));
     }
 }

@@ -17,6 +17,7 @@ mod following;
 mod health;
 mod host_check;
 mod host_status;
+mod host_use;
 mod hosts;
 mod identity;
 mod lease;

@@ -86,6 +86,9 @@ async fn how_a_host_is_used_is_told() {
     assert_eq!(first.active_sessions, Some(0));
     world.command("long", json!({"command": ["sleep", "1000"]})).await;
     world.shows("long", "Running", "Running").await;
+    let connected = first.last_connected_time.as_ref().unwrap().0.as_second();
+    let later = async || jiff::Timestamp::now().as_second() > connected;
+    world.reaches("another second, as times are told in seconds", later).await;
     world.sshd.kill_sessions();
     world
         .reaches("sessions and a later connection are told", async || {
@@ -140,6 +143,21 @@ async fn a_chain_of_jump_hosts_leads_to_the_machine_once_all_of_it_is_there() {
     world.host_shows("inner", "True", "Connected").await;
     world.shows("far", "Succeeded", "Completed").await;
     assert_eq!(world.logged("far"), ["there"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_host_that_is_down_says_so_once_somebody_jumps_over_it() {
+    let world = World::new().await;
+    declare_direct(&world, "inner", json!({"viaRef": {"name": "local"}})).await;
+    world.host_shows("local", "True", "Connected").await;
+    world.host_shows("inner", "True", "Connected").await;
+    world.link.cut().await.unwrap();
+    world.command("far", json!({"command": ["true"], "hostRef": {"name": "inner"}})).await;
+    world.host_shows("inner", "False", "ConnectionRefused").await;
+    world.host_shows("local", "False", "ConnectionRefused").await;
+    world.link.heal().await.unwrap();
+    world.shows("far", "Succeeded", "Completed").await;
+    world.host_shows("local", "True", "Connected").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

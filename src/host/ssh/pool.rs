@@ -17,7 +17,7 @@ use super::outlet::Outlet;
 use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
-use crate::host::contact::{Noted, note};
+use crate::host::contact::Noted;
 use crate::host::{ExecChannel, HostFacts, Input, Lookup, Transport};
 
 /// An unused connection is closed after this long.
@@ -283,7 +283,7 @@ impl Pool {
         let current = state.epoch == epoch && !state.shut;
         match dialled {
             Err(undialled) if current => {
-                note(&self.contact, Err(undialled.fault.clone()));
+                self.contact.failed(&undialled.fault);
                 state.remember(undialled.fault);
                 if let (Some(rest), Some(until)) = (&mut state.rest, undialled.rests_until) {
                     rest.until = rest.until.min(until);
@@ -291,7 +291,7 @@ impl Pool {
             }
             Err(_) => {}
             Ok(session) if current => {
-                note(&self.contact, Ok(session.facts()));
+                self.contact.made(session.facts_on_the_way());
                 self.admit(&mut state, session);
             }
             Ok(session) => return Some(session),

@@ -117,6 +117,13 @@ impl Session {
         }
     }
 
+    /// The same for each machine on the way, in dialling order.
+    pub(super) fn facts_on_the_way(&self) -> Vec<HostFacts> {
+        let mut facts = self.below.as_ref().map_or_else(Vec::new, |jump| jump.facts_on_the_way());
+        facts.push(self.facts());
+        facts
+    }
+
     /// Opens a channel for one command.
     ///
     /// # Errors
