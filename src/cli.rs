@@ -176,6 +176,11 @@ pub fn answer(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::BadInput } else { ExitCode::Own(0) }
 }
 
+/// Prints why the command line is wrong although each option is right, and tells the exit code.
+pub fn refuse(why: &dyn std::error::Error) -> ExitCode {
+    answer(&Cli::command().error(clap::error::ErrorKind::ArgumentConflict, why))
+}
+
 /// Writes the completion script of `shell`.
 pub fn complete(shell: Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Cli::command(), called_as(), &mut &mut *out);

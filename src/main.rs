@@ -31,7 +31,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             cli::write_definitions(output_dir.as_deref(), &mut std::io::stdout())
                 .context("writing the definitions")?;
         }
-        Command::Operator(config) => runtime.block_on(operator::run(config))?,
+        Command::Operator(config) => {
+            if let Err(unsound) = config.check() {
+                return Ok(cli::refuse(&unsound));
+            }
+            runtime.block_on(operator::run(config))?;
+        }
         Command::Run(args) => return Ok(runtime.block_on(run::run(args))),
     }
     Ok(ExitCode::Own(0))

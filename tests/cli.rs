@@ -657,7 +657,7 @@ fn typed(args: &[&str]) -> Output {
 
 #[test]
 fn the_help_says_what_there_is() {
-    for subcommand in ["", "run", "crds", "completion"] {
+    for subcommand in ["", "operator", "run", "crds", "completion"] {
         let args: Vec<&str> =
             [subcommand, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let output = typed(&args);
@@ -676,7 +676,13 @@ fn version_and_mistakes_have_their_codes() {
         text.starts_with("remote-command ") && text.contains("remotecommand.dev/v1alpha1"),
         "{text}"
     );
-    for mistake in [&["walk"][..], &["run"], &["run", "--parallel", "0", "-f", "x"], &[]] {
+    for mistake in [
+        &["walk"][..],
+        &["run"],
+        &["run", "--parallel", "0", "-f", "x"],
+        &["operator", "--retry-period", "10s"],
+        &[],
+    ] {
         assert_eq!(typed(mistake).status.code(), Some(225), "{mistake:?}");
     }
     let missing = typed(&["run", "-f", "/no/such/file"]);

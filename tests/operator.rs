@@ -10,6 +10,8 @@ mod faults;
 mod hosts;
 #[path = "operator/leaders.rs"]
 mod leaders;
+#[path = "operator/silence.rs"]
+mod silence;
 mod support;
 #[path = "operator/waits.rs"]
 mod waits;

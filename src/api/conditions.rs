@@ -186,7 +186,7 @@ impl From<phase::Phase> for Phase {
 }
 
 /// As Kubernetes stores times; a status that was read back is equal to the one written.
-fn seconds(time: Timestamp) -> Time {
+pub fn seconds(time: Timestamp) -> Time {
     let floor = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor);
     Time(time.round(floor).unwrap_or(time))
 }

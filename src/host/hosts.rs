@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
+use super::contact::{Contact, Contacts, same_way};
 use super::machine::Machine;
 use super::ssh::{Dialer, Link};
 use super::{Host, HostFacts, Lookup, Transport};
@@ -17,6 +20,7 @@ use crate::core::fault::Fault;
 pub struct Hosts {
     dialer: Dialer,
     machines: Mutex<HashMap<Key, Arc<Machine>>>,
+    contacts: Contacts,
 }
 
 type Key = (String, Connection);
@@ -70,10 +74,18 @@ impl Hosts {
         }
     }
 
-    /// Commands and verbs on the machine's connections at this moment.
+    /// The last contact with the machine, whoever used it, whatever limits were set on it.
+    pub fn contact(&self, scope: &str, connection: &Connection) -> watch::Receiver<Contact> {
+        self.contacts.contact(scope, connection)
+    }
+
+    /// Commands and verbs on the machine's connections at this moment, whatever limits were
+    /// set on them.
     pub fn active_sessions(&self, scope: &str, connection: &Connection) -> usize {
-        let key = (scope.to_owned(), connection.clone());
-        self.lock().get(&key).map_or(0, |machine| machine.pool.sessions())
+        let machines = self.lock();
+        let to_it =
+            machines.iter().filter(|((of, way), _)| of == scope && same_way(way, connection));
+        to_it.map(|(_, machine)| machine.pool.sessions()).sum()
     }
 
     /// Ends every connection in order, within seconds. Commands on the hosts live on.
@@ -92,7 +104,8 @@ impl Hosts {
         machines.retain(|_, machine| Arc::strong_count(machine) > 1 || machine.is_used());
         let key = (scope.to_owned(), connection.clone());
         let machine = machines.entry(key).or_insert_with(|| {
-            let pool = self.dialer.pool(connection.clone(), lookup);
+            let contact = self.contacts.noted(scope, connection);
+            let pool = self.dialer.pool(connection.clone(), lookup, contact);
             Arc::new(Machine::new(pool, connection.state_directory.clone()))
         });
         machine.clone()

@@ -1,6 +1,7 @@
 //! Effects towards machines: a channel to run one constant line on, and the
 //! verbs built on it. Not here: what to do (`core`), and where results are kept.
 
+pub mod contact;
 mod direct;
 pub mod hosts;
 mod inputs;

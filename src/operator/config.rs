@@ -43,24 +43,25 @@ pub struct Config {
     /// Namespace of the Lease [default: that of --namespace, or the operator's own]
     #[arg(long, env = "REMOTE_COMMAND_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// How long another operator waits without seeing a renewal before it takes over
+    /// How long another operator waits without seeing a renewal before it takes over, in whole
+    /// seconds
     #[arg(
         long,
         env = "REMOTE_COMMAND_LEASE_DURATION",
         value_name = "DURATION",
         default_value = "15s",
-        value_parser = duration
+        value_parser = whole_seconds
     )]
     pub lease_duration: Duration,
-    /// How long renewals may fail before leadership is reported to be in doubt
+    /// How long renewals may fail before leadership is reported to be in doubt [default: two
+    /// thirds of --lease-duration]
     #[arg(
         long,
         env = "REMOTE_COMMAND_RENEW_DEADLINE",
         value_name = "DURATION",
-        default_value = "10s",
         value_parser = duration
     )]
-    pub renew_deadline: Duration,
+    pub renew_deadline: Option<Duration>,
     /// Pause between two tries to get or renew the Lease
     #[arg(
         long,
@@ -70,8 +71,96 @@ pub struct Config {
         value_parser = duration
     )]
     pub retry_period: Duration,
+    /// After how long a silent watch is begun anew, in whole seconds: so long a change can go
+    /// unnoticed when the connection to the API server is dead and nobody says so
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_WATCH_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = whole_seconds
+    )]
+    pub watch_timeout: Duration,
+}
+
+/// Why options do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    #[error("--renew-deadline ({0:?}) must be shorter than --lease-duration ({1:?})")]
+    RenewDeadline(Duration, Duration),
+    #[error("--retry-period ({0:?}) must be shorter than --renew-deadline ({1:?})")]
+    RetryPeriod(Duration, Duration),
+}
+
+impl Config {
+    /// How long renewals may fail before leadership is in doubt.
+    pub fn renew_deadline(&self) -> Duration {
+        self.renew_deadline.unwrap_or(self.lease_duration * 2 / 3)
+    }
+
+    /// Whether the options go together.
+    ///
+    /// # Errors
+    /// [`Unsound`]: which do not.
+    pub fn check(&self) -> Result<(), Unsound> {
+        let renew = self.renew_deadline();
+        if renew >= self.lease_duration {
+            return Err(Unsound::RenewDeadline(renew, self.lease_duration));
+        }
+        if self.retry_period >= renew {
+            return Err(Unsound::RetryPeriod(self.retry_period, renew));
+        }
+        Ok(())
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, crate::api::duration::InvalidDuration> {
     crate::api::Duration::new(text).get()
+}
+
+/// What goes over the wire in whole seconds.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = duration(text).map_err(|invalid| invalid.to_string())?;
+    if duration.subsec_nanos() != 0 {
+        return Err("write whole seconds, for example 15s".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn typed(options: &[&str]) -> Result<Config, String> {
+        let typed = Typed::try_parse_from([&["operator"], options].concat());
+        typed.map(|typed| typed.config).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn a_lease_lasts_longer_than_its_renewals_may_fail_and_those_longer_than_one_takes() {
+        assert_eq!(typed(&[]).unwrap().check(), Ok(()));
+        let short = typed(&["--lease-duration=4s", "--retry-period=1s"]).unwrap();
+        assert_eq!(short.check(), Ok(()), "the deadline follows the duration");
+        let late = typed(&["--renew-deadline=15s"]).unwrap().check();
+        assert!(matches!(late, Err(Unsound::RenewDeadline(..))), "{late:?}");
+        let rare = typed(&["--retry-period=10s"]).unwrap().check();
+        assert!(matches!(rare, Err(Unsound::RetryPeriod(..))), "{rare:?}");
+    }
+
+    #[test]
+    fn what_is_counted_in_whole_seconds_is_written_so() {
+        for duration in ["500ms", "1.5s", "0s"] {
+            let refused = typed(&[&format!("--lease-duration={duration}")]);
+            assert!(refused.is_err(), "{duration}");
+        }
+        assert!(typed(&["--watch-timeout=1500ms"]).unwrap_err().contains("whole seconds"));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::fault::{Failure, bounded};
-use crate::api::conditions::{Aspect, conditions};
+use crate::api::conditions::{Aspect, conditions, seconds};
 use crate::api::{RemoteHost, RemoteHostStatus};
 use crate::core::fault::{Cause, Fault};
 use crate::core::phase::Truth;
@@ -28,7 +28,21 @@ pub enum Verdict {
     Ready(HostFacts),
     Faulty(Fault),
     /// Something it refers to is missing, or the spec cannot be carried out.
-    Held(Hold),
+    Held {
+        hold: Hold,
+        /// What is missing has been so for longer than it is expected to come.
+        overdue: bool,
+    },
+}
+
+/// All that is told of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a> {
+    pub verdict: &'a Verdict,
+    /// In use at this moment.
+    pub sessions: usize,
+    /// When this operator last made a connection.
+    pub connected: Option<Timestamp>,
 }
 
 impl Verdict {
@@ -48,8 +62,8 @@ impl Verdict {
                 let standing = matches!(fault.cause, Cause::Standing(_));
                 (not_ready(standing), fault.reason(), fault.message.clone())
             }
-            Self::Held(hold) => {
-                let stalled = hold.kind == HoldKind::Invalid;
+            Self::Held { hold, overdue } => {
+                let stalled = hold.kind == HoldKind::Invalid || *overdue;
                 (not_ready(stalled), hold.reason.as_str(), hold.message.clone())
             }
         }
@@ -62,12 +76,29 @@ fn not_ready(stalled: bool) -> [Truth; 3] {
     [Truth::False, truth(!stalled), truth(stalled)]
 }
 
-/// Writes what a check came to, if that says something new. Failures are left to the next check.
+/// Whether the object says that it is stalled for this reason.
+pub fn is_stalled(host: &RemoteHost, reason: &str) -> bool {
+    let said = condition(host, "Stalled");
+    said.is_some_and(|stalled| stalled.status == "True" && stalled.reason == reason)
+}
+
+/// Whether commands may find the host to be another one than before: its spec has changed, or
+/// it became ready or ceased to be.
+pub fn is_other(former: &RemoteHost, host: &RemoteHost) -> bool {
+    let ready = |host| condition(host, "Ready").map(|c| (&c.status, &c.last_transition_time));
+    former.metadata.generation != host.metadata.generation || ready(former) != ready(host)
+}
+
+fn condition<'a>(host: &'a RemoteHost, name: &str) -> Option<&'a Condition> {
+    let conditions = host.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == name)
+}
+
+/// Writes what is known, if that says something new. Failures are left to the next time.
 pub async fn write(
     client: &Client,
     host: &watch::Receiver<Arc<RemoteHost>>,
-    verdict: Verdict,
-    sessions: usize,
+    finding: &Finding<'_>,
 ) {
     let mut latest = RemoteHost::clone(&host.borrow());
     let Some(namespace) = latest.namespace() else { return };
@@ -75,11 +106,11 @@ pub async fn write(
     let name = latest.name_any();
     let mut pause = Duration::from_millis(200);
     for _ in 0..TRIES {
-        let Some(status) = status(&latest, &verdict, sessions) else { return };
+        let Some(status) = status(&latest, finding) else { return };
         match put(&api, &latest, status).await {
             Ok(()) => {
-                let (_, reason, message) = verdict.words();
-                return info!(namespace, name, reason, message, "host checked");
+                let (_, reason, message) = finding.verdict.words();
+                return info!(namespace, name, reason, message, "status of the host written");
             }
             Err(Failure::Missing) => return,
             Err(Failure::Conflict) => {}
@@ -117,11 +148,11 @@ async fn put(
     bounded(api.replace_status(&name, &PostParams::default(), &object)).await.map(drop)
 }
 
-/// The status that says what the check came to; `None` when the object says it already.
-fn status(host: &RemoteHost, verdict: &Verdict, sessions: usize) -> Option<RemoteHostStatus> {
+/// The status that says what is known; `None` when the object says it already.
+fn status(host: &RemoteHost, finding: &Finding<'_>) -> Option<RemoteHostStatus> {
     let former = host.status.clone().unwrap_or_default();
     let generation = host.metadata.generation.unwrap_or_default();
-    let (values, reason, message) = verdict.words();
+    let (values, reason, message) = finding.verdict.words();
     let aspects = ["Ready", "Reconciling", "Stalled"].into_iter().zip(values);
     let aspects: Vec<Aspect> = aspects
         .map(|(name, status)| {
@@ -134,19 +165,54 @@ fn status(host: &RemoteHost, verdict: &Verdict, sessions: usize) -> Option<Remot
     let mut status = RemoteHostStatus {
         observed_generation: generation,
         conditions: Some(conditions),
+        active_sessions: i32::try_from(finding.sessions).ok(),
         ..former.clone()
     };
-    if let Verdict::Ready(facts) = verdict {
+    if let Some(connected) = finding.connected {
+        status.last_connected_time = Some(seconds(connected));
+    }
+    if let Verdict::Ready(facts) = finding.verdict {
         status.server_version = Some(facts.server_version.chars().take(255).collect());
         status.host_key_fingerprint = Some(facts.host_key_fingerprint.clone());
     }
-    if status == former {
-        return None;
+    (status != former).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_is_told_and_what_is_told_already_is_not_written() {
+        let facts = HostFacts {
+            server_version: "SSH-2.0-x".to_owned(),
+            host_key_fingerprint: "SHA256:x".to_owned(),
+        };
+        let object = serde_json::json!({
+            "metadata": {"name": "db-1", "namespace": "ns", "generation": 1},
+            "spec": {"address": "db-1", "user": "deploy", "hostKeys": {"knownHosts": "x"},
+                     "credentials": {"secretRef": {"name": "ssh"}}},
+        });
+        let mut host: RemoteHost = serde_json::from_value(object).unwrap();
+        let verdict = Verdict::Ready(facts);
+        let connected = "2026-01-02T03:04:05.678Z".parse::<Timestamp>().unwrap();
+        let found = |sessions, later| {
+            let connected = Some(connected + Duration::from_secs(later));
+            Finding { verdict: &verdict, sessions, connected }
+        };
+        let mut told = |finding| {
+            let status = status(&host, &finding)?;
+            // As it comes back from the API server.
+            host.status =
+                Some(serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap());
+            Some((status.active_sessions?, status.last_connected_time?.0.to_string()))
+        };
+        assert_eq!(told(found(0, 0)), Some((0, "2026-01-02T03:04:05Z".to_owned())));
+        assert_eq!(told(found(0, 0)), None);
+        assert_eq!(told(found(2, 0)), Some((2, "2026-01-02T03:04:05Z".to_owned())));
+        assert_eq!(told(found(2, 60)), Some((2, "2026-01-02T03:05:05Z".to_owned())));
+        assert_eq!(told(found(2, 60)), None);
+        let unknown = Finding { verdict: &verdict, sessions: 2, connected: None };
+        assert_eq!(told(unknown), None, "a new operator has not connected yet");
     }
-    // These two never are the reason for a write.
-    status.active_sessions = i32::try_from(sessions).ok();
-    if verdict.is_ready() {
-        status.last_connected_time = Some(Time(Timestamp::now()));
-    }
-    Some(status)
 }

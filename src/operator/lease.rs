@@ -4,22 +4,28 @@
 //! that is the resourceVersion of every status write and the claim on the host. The
 //! Lease keeps two operators from getting in each other's way.
 //!
-//! Every write is a PUT with the resourceVersion that was read, so two candidates cannot
-//! both win. Clocks of different machines are never compared: a lease has run out when
+//! Every write carries the resourceVersion that was read, so two candidates cannot both win,
+//! and only the fields it means to change. Clocks of different machines are never compared: a lease has run out when
 //! its record did not change for its whole duration on the *local* monotonic clock. Each
 //! term of a holder has its number (`leaseTransitions`), so that a process whose own
-//! identity was taken over by its successor notices.
+//! identity was taken over by its successor notices. A term that this state directory knows
+//! to have been its own is taken up again at once: its process cannot be alive. The identity
+//! alone proves nothing, as two operators may have been given the same.
 //!
 //! A holder that cannot reach the API server keeps its term: nobody else can take it
 //! there either, and without that server no stage can be saved, so nothing new starts.
 //! It asks again until it learns who holds the Lease.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::ResourceExt;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
@@ -30,9 +36,11 @@ use super::fault::{Failure, bounded};
 pub struct Terms {
     /// The Lease's name.
     pub name: String,
-    /// Who we are. The same identity may renew its own lease at once after a restart.
+    /// Who we are.
     pub identity: String,
-    /// How long others must see no renewal before they may take over.
+    /// Where the last term of ours is noted, to be known again after a restart.
+    pub note: PathBuf,
+    /// Whole seconds: how long others must see no renewal before they may take over.
     pub duration: Duration,
     /// How long renewals may fail before the term is called doubtful.
     pub renew_deadline: Duration,
@@ -59,7 +67,7 @@ struct Observed {
 /// What a candidate may do about a Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// Nobody holds it, its holder's time has run out, or the holder has our identity.
+    /// Nobody holds it, its holder's time has run out, or it is known to be our own.
     Free,
     /// Somebody else holds it.
     Taken,
@@ -110,20 +118,20 @@ impl Leadership {
 
     /// Gives the Lease up, so that the next operator need not wait for it to run out.
     pub async fn release(&mut self) {
-        let Some(mut lease) = self.held.take() else { return };
-        if let Some(spec) = lease.spec.as_mut() {
-            spec.holder_identity = None;
-            spec.lease_duration_seconds = Some(1);
-            spec.renew_time = Some(MicroTime(Timestamp::now()));
-        }
-        match bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await {
+        let Some(lease) = self.held.take() else { return };
+        let spec = json!({
+            "holderIdentity": null,
+            "leaseDurationSeconds": 1,
+            "renewTime": MicroTime(Timestamp::now()),
+        });
+        match self.change(&lease, spec).await {
             Ok(_) => info!("lease released"),
             Err(failure) => warn!(%failure, "the lease was not released and must run out"),
         }
     }
 
     async fn try_acquire(&mut self) -> Result<bool, Failure> {
-        let Some(mut lease) = self.read().await? else {
+        let Some(lease) = self.read().await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(self.terms.name.clone()),
@@ -134,22 +142,19 @@ impl Leadership {
             let made = bounded(self.api.create(&PostParams::default(), &lease)).await;
             return self.keep(made);
         };
-        let spec = lease.spec.clone().unwrap_or_default();
-        if self.standing(&spec) == Standing::Taken {
+        if self.standing(&lease) == Standing::Taken {
             return Ok(false);
         }
-        lease.spec = Some(self.term(Some(&spec)));
-        let put = bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await;
-        self.keep(put)
+        let term = json!(self.term(lease.spec.as_ref()));
+        let changed = self.change(&lease, term).await;
+        self.keep(changed)
     }
 
     /// One renewal; false when the Lease is in other hands.
     async fn renew(&mut self) -> Result<bool, Failure> {
-        let Some(mut lease) = self.held.clone() else { return Ok(false) };
-        if let Some(spec) = lease.spec.as_mut() {
-            spec.renew_time = Some(MicroTime(Timestamp::now()));
-        }
-        match bounded(self.api.replace(&self.terms.name, &PostParams::default(), &lease)).await {
+        let Some(lease) = &self.held else { return Ok(false) };
+        let renewal = json!({"renewTime": MicroTime(Timestamp::now())});
+        match self.change(lease, renewal).await {
             Ok(lease) => {
                 self.held = Some(lease);
                 Ok(true)
@@ -158,6 +163,14 @@ impl Leadership {
             Err(Failure::Conflict | Failure::Missing) => self.recover().await,
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Changes these fields of exactly this version of the Lease.
+    async fn change(&self, lease: &Lease, spec: Value) -> Result<Lease, Failure> {
+        let version = &lease.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": spec});
+        let (name, params) = (&self.terms.name, PatchParams::default());
+        bounded(self.api.patch(name, &params, &Patch::Merge(patch))).await
     }
 
     /// Takes up our own term again if the stored Lease still shows it.
@@ -191,6 +204,9 @@ impl Leadership {
         match answer {
             Ok(lease) => {
                 info!(identity = self.terms.identity, "leading");
+                if let Err(failure) = fs::write(&self.terms.note, mark(&lease)) {
+                    warn!(%failure, "the term is not noted; after a restart it must run out");
+                }
                 self.held = Some(lease);
                 Ok(true)
             }
@@ -202,19 +218,26 @@ impl Leadership {
     }
 
     /// Whether the Lease may be taken, after noting what it looks like.
-    fn standing(&mut self, spec: &LeaseSpec) -> Standing {
+    fn standing(&mut self, lease: &Lease) -> Standing {
+        let spec = lease.spec.clone().unwrap_or_default();
         let since = match &self.seen {
-            Some(seen) if seen.spec == *spec => seen.since,
+            Some(seen) if seen.spec == spec => seen.since,
             _ => Instant::now(),
         };
         self.seen = Some(Observed { spec: spec.clone(), since });
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        if holder.is_empty() || holder == self.terms.identity {
+        if holder.is_empty() || (holder == self.terms.identity && self.is_own(lease)) {
             return Standing::Free;
         }
         let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
         let duration = seconds.map_or(self.terms.duration, Duration::from_secs);
         if since.elapsed() >= duration { Standing::Free } else { Standing::Taken }
+    }
+
+    /// Whether the term is one that this state directory's operator began. Nobody else can
+    /// use the directory while we do.
+    fn is_own(&self, lease: &Lease) -> bool {
+        fs::read_to_string(&self.terms.note).is_ok_and(|noted| noted == mark(lease))
     }
 
     /// A new term of ours, after the one stored.
@@ -233,16 +256,29 @@ impl Leadership {
     }
 }
 
+/// Names one term of one Lease.
+fn mark(lease: &Lease) -> String {
+    let spec = lease.spec.as_ref();
+    let term = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    format!("{} {term} {holder}\n", lease.uid().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn candidate(identity: &str) -> Leadership {
+        candidate_in(std::path::Path::new("/nowhere"), identity)
+    }
+
+    fn candidate_in(directory: &std::path::Path, identity: &str) -> Leadership {
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let client = kube::Client::try_from(config).unwrap();
         let terms = Terms {
             name: "lease".to_owned(),
             identity: identity.to_owned(),
+            note: directory.join("term"),
             duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
@@ -250,15 +286,18 @@ mod tests {
         Leadership::new(Api::namespaced(client, "default"), terms)
     }
 
-    fn held_by(holder: &str) -> LeaseSpec {
+    fn held_by(holder: &str) -> Lease {
         // The renew time lies in the future of this clock: it must not matter.
         let renewed = Timestamp::from_second(4_000_000_000).unwrap();
-        LeaseSpec {
+        let spec = LeaseSpec {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: Some(15),
+            lease_transitions: Some(7),
             renew_time: Some(MicroTime(renewed)),
             ..LeaseSpec::default()
-        }
+        };
+        let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
+        Lease { metadata, spec: Some(spec) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,17 +316,33 @@ mod tests {
         assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
         tokio::time::advance(Duration::from_secs(14)).await;
         let mut renewed = held_by("a");
-        renewed.renew_time = Some(MicroTime(Timestamp::from_second(4_000_000_002).unwrap()));
+        let later = MicroTime(Timestamp::from_second(4_000_000_002).unwrap());
+        renewed.spec.as_mut().unwrap().renew_time = Some(later);
         assert_eq!(candidate.standing(&renewed), Standing::Taken);
         tokio::time::advance(Duration::from_secs(14)).await;
         assert_eq!(candidate.standing(&renewed), Standing::Taken);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_released_lease_and_our_own_are_free_at_once() {
-        let mut candidate = candidate("b");
-        assert_eq!(candidate.standing(&held_by("")), Standing::Free);
-        assert_eq!(candidate.standing(&held_by("b")), Standing::Free);
+    async fn a_released_lease_and_a_term_of_our_former_life_are_free_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut former = candidate_in(directory.path(), "b");
+        assert_eq!(former.standing(&held_by("")), Standing::Free);
+        assert!(former.keep(Ok(held_by("b"))).unwrap());
+        let mut restarted = candidate_in(directory.path(), "b");
+        assert_eq!(restarted.standing(&held_by("b")), Standing::Free);
+        let mut taken_over = held_by("b");
+        taken_over.spec.as_mut().unwrap().lease_transitions = Some(8);
+        assert_eq!(restarted.standing(&taken_over), Standing::Taken, "by a namesake, meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_held_by_a_namesake_must_run_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut namesake = candidate_in(directory.path(), "b");
+        assert_eq!(namesake.standing(&held_by("b")), Standing::Taken);
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(namesake.standing(&held_by("b")), Standing::Free);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! and act, and hand what is to be stored to the one [`writer`]. What decides is `core`; what
 //! acts on machines is `host`.
 
+mod adding;
 mod admission;
 mod bucket;
 mod closing;
@@ -14,7 +15,9 @@ pub mod fault;
 mod finalizer;
 mod following;
 mod health;
+mod host_check;
 mod host_status;
+mod host_use;
 mod hosts;
 mod identity;
 mod lease;
@@ -41,7 +44,7 @@ use kube::api::Api;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use config::Config;
 
@@ -89,7 +92,7 @@ struct Clients {
 pub async fn run(config: Config) -> Result<(), Error> {
     let stop = stop_on_signal()?;
     let identity = Identity::take(&config.state_directory, config.identity.as_deref())?;
-    let clients = clients().await?;
+    let clients = clients(config.watch_timeout).await?;
     let health = Health::serve(config.listen).await?;
     tokio::select! {
         fit = schema::wait(clients.writes.clone()) => fit?,
@@ -110,12 +113,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
         }
         health.leads();
         lead(&config, &clients, &output, identity.name(), (&mut leadership, &stop)).await;
+        // Nothing is released when it was lost.
+        leadership.release().await;
         if stop.is_cancelled() {
-            leadership.release().await;
             info!("ended as asked; commands on hosts live on");
             return Ok(());
         }
-        warn!("leadership lost; waiting for it again");
+        warn!("not leading any more; waiting to lead again");
     }
 }
 
@@ -127,9 +131,10 @@ async fn lead(
     identity: &str,
     (leadership, stop): (&mut Leadership, &CancellationToken),
 ) {
-    let namespace = config.namespace.as_deref();
-    let commands = watch::watch::<RemoteCommand>(clients.watches.clone(), namespace);
-    let remote_hosts = watch::watch::<RemoteHost>(clients.watches.clone(), namespace);
+    let scope =
+        watch::Scope { namespace: config.namespace.as_deref(), timeout: config.watch_timeout };
+    let commands = watch::watch::<RemoteCommand>(clients.watches.clone(), &scope);
+    let remote_hosts = watch::watch::<RemoteHost>(clients.watches.clone(), &scope);
     let context = Arc::new(Context {
         client: clients.writes.clone(),
         writer: Writer::start(clients.writes.clone()),
@@ -144,6 +149,7 @@ async fn lead(
     tokio::select! {
         () = reconciler.run(commands, remote_hosts) => {}
         () = leadership.hold() => {}
+        () = context.writer.ended() => error!("the status writer has ended; all work begins anew"),
         () = stop.cancelled() => {}
     }
     reconciler.finish(FINISH_LIMIT).await;
@@ -153,13 +159,17 @@ async fn lead(
     context.hosts.shutdown().await;
 }
 
-async fn clients() -> Result<Clients, Error> {
-    let config = kube::Config::infer().await.map_err(|error| Error::NoCluster(error.into()))?;
+async fn clients(watch_timeout: Duration) -> Result<Clients, Error> {
+    let mut config = kube::Config::infer().await.map_err(|error| Error::NoCluster(error.into()))?;
     let client = |config: kube::Config| -> Result<Client, Error> {
         Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
     };
     let mut careful = config.clone();
     careful.default_retry = false;
+    // A list has no limit of its own, and a connection that is dead says nothing. The silence
+    // counts from what was sent last, not from when the connection went idle.
+    config.read_timeout = Some(watch_timeout + watch::MARGIN);
+    config.reset_reader_on_write = true;
     Ok(Clients { watches: client(config)?, writes: client(careful)? })
 }
 
@@ -170,8 +180,9 @@ fn leadership(config: &Config, clients: &Clients, identity: &str) -> Leadership 
     let terms = Terms {
         name: config.lease_name.clone(),
         identity: identity.to_owned(),
+        note: config.state_directory.join("term"),
         duration: config.lease_duration,
-        renew_deadline: config.renew_deadline,
+        renew_deadline: config.renew_deadline(),
         retry_period: config.retry_period,
     };
     Leadership::new(api, terms)

@@ -16,14 +16,16 @@ use jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use super::adding::Adding;
+use super::events::Announcement;
 use super::fault::{Failure, bounded};
 use super::hosts::HostChecks;
-use super::registry::{Key, Registry};
+use super::registry::{End, Key, Registry};
 use super::supervisor::{Context, Supervisor};
 use super::watch::Watched;
 use super::{finalizer, ttl};
@@ -41,9 +43,7 @@ pub struct Reconciler {
     registry: Registry,
     hosts: HostChecks,
     expiry: ttl::Expiry,
-    /// Finalizers being added: one try at a time for each UID.
-    adding: JoinSet<Arc<RemoteCommand>>,
-    added: HashSet<String>,
+    adding: Adding,
     listed: Vec<Arc<RemoteCommand>>,
     /// Orphans being looked up.
     looking: JoinSet<(Key, Result<Option<RemoteCommand>, Failure>)>,
@@ -58,8 +58,7 @@ impl Reconciler {
             commands,
             registry: Registry::default(),
             expiry: ttl::Expiry::default(),
-            adding: JoinSet::new(),
-            added: HashSet::new(),
+            adding: Adding::default(),
             listed: Vec::new(),
             looking: JoinSet::new(),
         }
@@ -88,10 +87,10 @@ impl Reconciler {
                 Some(event) = hosts.events.next() => self.host_changed(event),
                 // Not `Some(again)`: one that needs nothing would leave those that end after it
                 // unnoticed until something else happens.
-                again = self.registry.ended() => if let Some(again) = again {
-                    self.consider(again);
+                ended = self.registry.ended() => if let Some(ended) = ended {
+                    self.supervisor_ended(ended);
                 },
-                Some(Ok(object)) = self.adding.join_next() => self.finalizer_tried(&object),
+                object = self.adding.ended() => self.finalizer_tried(&object),
                 Some(Ok((key, found))) = self.looking.join_next() => self.orphan_found(&key, found),
                 _ = sweep.tick() => self.sweep(),
                 () = sleep_until(expiry) => self.expire(),
@@ -160,23 +159,37 @@ impl Reconciler {
             }
             // Somebody removed our finalizer: nothing holds the object any more.
             (false, true) => self.forget(&key),
-            (false, false) => self.add_finalizer(object, key),
+            (false, false) => self.add_finalizer(object),
         }
     }
 
-    fn add_finalizer(&mut self, object: Arc<RemoteCommand>, key: Key) {
-        if self.added.insert(key.uid) {
-            let client = self.context.client.clone();
-            self.adding.spawn(async move {
-                keep_adding(client, &object).await;
-                object
-            });
+    fn supervisor_ended(&mut self, ended: End) {
+        match ended {
+            End::Outdated(object) => self.consider(object),
+            End::Panicked(object) => {
+                let announcement = Announcement {
+                    warning: true,
+                    reason: "InternalError".to_owned(),
+                    action: "Supervise",
+                    note: "a fault of the operator's ended the supervision of this command; it is \
+                           taken up again in a minute, and what runs on the host is not touched"
+                        .to_owned(),
+                };
+                self.context.announcer.tell(object.object_ref(&()), announcement);
+            }
         }
+    }
+
+    fn add_finalizer(&mut self, object: Arc<RemoteCommand>) {
+        let (client, added) = (self.context.client.clone(), Arc::clone(&object));
+        self.adding.begin(object, || async move {
+            debug!(name = added.name_any(), "the finalizer is being added");
+            keep_adding(client, &added).await;
+        });
     }
 
     /// A version that was not looked at while the finalizer was being added is looked at now.
     fn finalizer_tried(&mut self, tried: &RemoteCommand) {
-        self.added.remove(&tried.uid().unwrap_or_default());
         let Some(stored) = self.commands.get(&ObjectRef::from_obj(tried)) else { return };
         if stored.metadata.resource_version != tried.metadata.resource_version {
             self.consider(stored);
@@ -184,12 +197,7 @@ impl Reconciler {
     }
 
     fn host_changed(&mut self, event: Event<RemoteHost>) {
-        let namespace = match &event {
-            Event::Apply(host) | Event::Delete(host) => host.namespace(),
-            Event::Init | Event::InitApply(_) | Event::InitDone => None,
-        };
-        self.hosts.changed(event);
-        if let Some(namespace) = namespace {
+        for namespace in self.hosts.changed(event) {
             self.registry.poke(&namespace);
         }
     }

@@ -75,6 +75,15 @@ struct Ended {
     last: Option<Option<String>>,
 }
 
+/// A supervisor has ended, and something is to be done about it.
+#[derive(Debug)]
+pub enum End {
+    /// A later version than the one it last saw is at hand: it must be started again.
+    Outdated(Arc<RemoteCommand>),
+    /// It panicked. It is started again later.
+    Panicked(Arc<RemoteCommand>),
+}
+
 impl Registry {
     /// Shows a version of an object to its supervisor, which is started if there is none:
     /// `start` is called before this returns, so that places are taken in the order of calls.
@@ -105,9 +114,9 @@ impl Registry {
         self.supervised.insert(key.uid, supervised);
     }
 
-    /// Waits for a supervisor that ends. Gives its object when it must be started again,
-    /// because a later version than the one it last saw is at hand. Pends while none runs.
-    pub async fn ended(&mut self) -> Option<Arc<RemoteCommand>> {
+    /// Waits for a supervisor that ends; `None` when nothing is to be done about it. Pends
+    /// while none runs.
+    pub async fn ended(&mut self) -> Option<End> {
         let ended = match self.tasks.join_next().await {
             Some(Ok(ended)) => ended,
             // Aborted by `stop`, which has forgotten it.
@@ -118,11 +127,11 @@ impl Registry {
             error!(uid = ended.uid, "a supervisor panicked; it is started again later");
             let known = self.supervised.get_mut(&ended.uid)?;
             known.rests_until = Some(Instant::now() + AFTER_PANIC);
-            return None;
+            return Some(End::Panicked(known.object.borrow().clone()));
         };
         let known = self.supervised.remove(&ended.uid)?;
         let object = known.object.borrow().clone();
-        (object.metadata.resource_version != last).then_some(object)
+        (object.metadata.resource_version != last).then_some(End::Outdated(object))
     }
 
     /// Forgets those whose rest after a panic is over; gives their objects.
@@ -181,7 +190,7 @@ mod tests {
         uids
     }
 
-    async fn ended(registry: &mut Registry) -> Option<Arc<RemoteCommand>> {
+    async fn ended(registry: &mut Registry) -> Option<End> {
         tokio::time::timeout(Duration::from_secs(5), registry.ended()).await.unwrap()
     }
 
@@ -191,7 +200,8 @@ mod tests {
         let fails = |_: Seat| -> std::future::Ready<Arc<RemoteCommand>> { panic!("at its start") };
         registry.show(object("a"), fails);
         registry.show(object("b"), |_| std::future::pending());
-        assert!(ended(&mut registry).await.is_none());
+        let Some(End::Panicked(panicked)) = ended(&mut registry).await else { unreachable!() };
+        assert_eq!(panicked.name_any(), "a", "so that it can be told");
         assert_eq!(supervised(&registry), ["a", "b"]);
         registry.show(object("a"), |_| -> std::future::Ready<_> { unreachable!("it rests") });
         assert!(registry.rested().is_empty());

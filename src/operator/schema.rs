@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::Api;
 use kube::{Client, ResourceExt};
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::warn;
 
 use super::fault::{Failure, bounded};
 use crate::api::crd;
@@ -37,20 +37,27 @@ pub enum Unfit {
     Unknown(String, Failure),
 }
 
-/// Waits until the cluster is fit, for a while.
+/// Waits until the cluster is fit: for a while when it is seen not to be, and for as long as it
+/// takes while nobody can tell, because an API server that is down says nothing of it.
 ///
 /// # Errors
 /// What is wrong, once it has been so for two minutes.
 pub async fn wait(client: Client) -> Result<(), Unfit> {
-    let deadline = Instant::now() + PATIENCE;
+    let mut unfit_since = None;
     let mut told = None;
     loop {
         let Err(unfit) = look(client.clone()).await else { return Ok(()) };
-        if Instant::now() >= deadline {
-            return Err(unfit);
+        match &unfit {
+            Unfit::Unknown(..) => unfit_since = None,
+            Unfit::Missing(_) | Unfit::Older(_) | Unfit::NotServed(_) => {
+                let since = *unfit_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE {
+                    return Err(unfit);
+                }
+            }
         }
         if told.as_ref() != Some(&unfit) {
-            info!("waiting: {unfit}");
+            warn!("waiting: {unfit}");
         }
         told = Some(unfit);
         sleep(PAUSE).await;
@@ -78,4 +85,17 @@ async fn look(client: Client) -> Result<(), Unfit> {
 fn is_served(found: &CustomResourceDefinition) -> bool {
     let conditions = found.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_down_is_waited_for_however_long_that_takes() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let waited = tokio::time::timeout(PATIENCE * 5, wait(client)).await;
+        assert!(waited.is_err(), "{waited:?}");
+    }
 }

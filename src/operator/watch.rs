@@ -6,6 +6,9 @@
 //!
 //! The list is a quorum read (no `resourceVersion=0`), so a restarted operator never sees a
 //! state older than the one its predecessor acted on.
+//!
+//! A connection can die without a word: a silent watch is renewed after a while, and the client
+//! gives up a list, or the beginning of a watch, that gets no answer for a little longer.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -29,6 +32,10 @@ use tracing::{error, warn};
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How much longer than a watch a connection may be silent: the API server ends a watch at its
+/// time, and no sooner.
+pub const MARGIN: Duration = Duration::from_secs(5);
+
 /// How often watches have failed since the start, all kinds together.
 pub static FAILURES: AtomicU64 = AtomicU64::new(0);
 
@@ -38,8 +45,17 @@ pub struct Watched<K: Resource<DynamicType = ()> + 'static> {
     pub events: BoxStream<'static, Event<K>>,
 }
 
-/// Watches the objects of `K` in one namespace, or in all.
-pub fn watch<K>(client: Client, namespace: Option<&str>) -> Watched<K>
+/// What is watched, and how patiently.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// `None` for all namespaces.
+    pub namespace: Option<&'a str>,
+    /// How long a watch lasts. Whole seconds.
+    pub timeout: Duration,
+}
+
+/// Watches the objects of `K` in `scope`. The client bounds how long nothing may arrive.
+pub fn watch<K>(client: Client, scope: &Scope<'_>) -> Watched<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -51,12 +67,14 @@ where
     K::DynamicType: Eq + Hash + Clone,
 {
     let resource = ApiResource::erase::<K>(&());
-    let api = match namespace {
+    let api = match scope.namespace {
         Some(name) => Api::<DynamicObject>::namespaced_with(client, name, &resource),
         None => Api::<DynamicObject>::all_with(client, &resource),
     };
     let (store, writer) = reflector::store();
-    let events = readable::<K>(start(api, watcher::Config::default()).backoff(Pause::default()));
+    let timeout = u32::try_from(scope.timeout.as_secs()).unwrap_or(u32::MAX);
+    let config = watcher::Config::default().timeout(timeout);
+    let events = readable::<K>(start(api, config).backoff(Pause::default()));
     let events = reflect(writer, events.map(Ok)).filter_map(|event| ready(event.ok()));
     Watched { store, events: events.boxed() }
 }

@@ -115,6 +115,11 @@ impl Writer {
         let _ = self.messages.send(Message::Forget(uid)).await;
     }
 
+    /// Waits until the writer's task has ended although there are handles: by a panic.
+    pub async fn ended(&self) {
+        self.messages.closed().await;
+    }
+
     /// Waits until nothing is left to be written.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
@@ -332,5 +337,18 @@ mod tests {
         assert_eq!(tries.load(Ordering::SeqCst), 3);
         assert!(begun.elapsed() >= FIRST_PAUSE * 3, "{:?}", begun.elapsed());
         tokio::time::timeout(LIMIT, writer.flush()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_task_is_noticed_by_those_who_write() {
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let writer = Writer { messages };
+        assert!(writer.ended().now_or_never().is_none());
+        let task = tokio::spawn(async move {
+            let _inbox = inbox;
+            panic!("while it settles a try");
+        });
+        assert!(task.await.is_err());
+        tokio::time::timeout(LIMIT, writer.ended()).await.unwrap();
     }
 }

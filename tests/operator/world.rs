@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use remote_command::api::{RemoteCommand, RemoteHost};
 use serde_json::{Value, json};
@@ -58,8 +59,26 @@ impl Plane {
 
 async fn install(plane: &ControlPlane) {
     plane.apply_crds().await.unwrap();
-    let rbac = programs::root().join("deploy/rbac.yaml").display().to_string();
-    plane.kubectl(&["apply", "-f", &rbac]).await.unwrap();
+    plane.kubectl(&["apply", "-f", &rbac().display().to_string()]).await.unwrap();
+}
+
+fn rbac() -> PathBuf {
+    programs::root().join("deploy/rbac.yaml")
+}
+
+/// Gives the operator its rights on the Lease in this namespace, as it has them in its own.
+async fn allow_leases(client: &kube::Client, namespace: &str) {
+    let text = fs::read_to_string(rbac()).unwrap();
+    let documents = text.split("\n---\n");
+    let of_kind = |kind: &str| documents.clone().find(|d| d.contains(&format!("\nkind: {kind}\n")));
+    let mut role: Role = serde_saphyr::from_str(of_kind("Role").unwrap()).unwrap();
+    role.metadata.namespace = None;
+    let mut binding: RoleBinding = serde_saphyr::from_str(of_kind("RoleBinding").unwrap()).unwrap();
+    binding.metadata.namespace = None;
+    let roles = Api::<Role>::namespaced(client.clone(), namespace);
+    roles.create(&PostParams::default(), &role).await.unwrap();
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
 }
 
 // In the order in which they end.
@@ -87,6 +106,7 @@ impl World {
         let link = Link::start(sshd.port()).await.unwrap();
         let namespace = plane.namespace("operator").await.unwrap();
         let client = plane.client().await.unwrap();
+        allow_leases(&client, &namespace).await;
         let place = Place::new("operator").unwrap();
         let operators = Mutex::new(Vec::new());
         let world = Self { operators, link, sshd, namespace, client, plane, place };
@@ -144,33 +164,53 @@ impl World {
 
     /// Starts another operator with a state directory of its own.
     pub fn start_operator(&self) -> usize {
+        self.start_operator_with(&[])
+    }
+
+    /// Starts another one with these options, which are kept when it is started again.
+    pub fn start_operator_with(&self, options: &[&str]) -> usize {
         let mut operators = self.operators.lock().unwrap();
-        let started = self.program(operators.len()).start().unwrap();
-        operators.push(started);
+        let program = self.program(operators.len()).args(options.iter().copied());
+        operators.push(program.start().unwrap());
         operators.len() - 1
     }
 
-    /// Starts one that leads whoever else does.
-    pub fn start_operator_with_lease(&self, name: &str) {
+    /// Starts another one that gets to the API server over `link`.
+    pub fn start_operator_over(&self, link: &Link, options: &[&str]) -> usize {
+        let number = self.operators.lock().unwrap().len();
+        let kubeconfig = self.kubeconfig(number);
+        let direct = format!("127.0.0.1:{}", self.plane.recipe().api_port());
+        let over = format!("127.0.0.1:{}", link.port());
+        let text = fs::read_to_string(&kubeconfig).unwrap().replace(&direct, &over);
+        let path = kubeconfig.with_extension("over-link");
+        fs::write(&path, text).unwrap();
         let mut operators = self.operators.lock().unwrap();
-        let program = self.program(operators.len()).arg(format!("--lease-name={name}"));
+        let program = self.program(number).args(options.iter().copied()).env("KUBECONFIG", path);
         operators.push(program.start().unwrap());
+        number
     }
 
-    fn program(&self, number: usize) -> Program {
+    fn kubeconfig(&self, number: usize) -> PathBuf {
         let directory = self.place.join(&format!("operator-{number}"));
         fs::create_dir_all(&directory).unwrap();
         let kubeconfig = directory.join("kubeconfig");
         let user = self.plane.recipe().kubeconfig_for("remote-command-operator", "").unwrap();
         fs::write(&kubeconfig, user).unwrap();
+        kubeconfig
+    }
+
+    fn program(&self, number: usize) -> Program {
+        let kubeconfig = self.kubeconfig(number);
+        let state = kubeconfig.with_file_name("state");
         let [port] = free_ports().unwrap();
         Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))
             .args(["--log", "info,kube=off,remote_command=debug", "operator"])
             .arg(format!("--namespace={}", self.namespace))
             .arg(format!("--listen=127.0.0.1:{port}"))
-            .arg(format!("--state-directory={}", directory.join("state").display()))
-            .arg("--lease-duration=4s")
-            .arg("--retry-period=500ms")
+            .arg(format!("--state-directory={}", state.display()))
+            // Options of a test's own win.
+            .env("REMOTE_COMMAND_LEASE_DURATION", "4s")
+            .env("REMOTE_COMMAND_RETRY_PERIOD", "500ms")
             .env("KUBECONFIG", kubeconfig)
     }
 
@@ -190,8 +230,13 @@ impl World {
 
     /// Starts a killed one again, with the state directory it had.
     pub fn restart_operator(&self, number: usize) {
-        let again = self.program(number).start().unwrap();
+        let again = self.operators.lock().unwrap()[number].program().start().unwrap();
         self.operators.lock().unwrap()[number] = again;
+    }
+
+    /// What an operator has logged.
+    pub fn said(&self, number: usize) -> String {
+        fs::read_to_string(self.log(number)).unwrap_or_default()
     }
 
     /// The texts of the output log, in the order in which all operators wrote them.
@@ -317,6 +362,19 @@ impl World {
         found
     }
 
+    pub async fn config_map(&self, name: &str, key: &str, value: &str) {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
+        let map = json!({"metadata": {"name": name}, "data": {key: value}});
+        let map: ConfigMap = serde_json::from_value(map).unwrap();
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+
+    /// Changes the spec of a host.
+    pub async fn patch_host(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.hosts().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     pub async fn delete_secret(&self, name: &str) {
         let api = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         api.delete(name, &DeleteParams::default()).await.unwrap();
@@ -339,8 +397,7 @@ impl World {
         let port = self.link.port();
         let known = self.sshd.recipe().known_hosts_line(Kind::Ed25519, port).unwrap();
         let keys = json!({"knownHosts": known, "fingerprints": null});
-        let patch = Patch::Merge(json!({"spec": {"hostKeys": keys}}));
-        self.hosts().patch(name, &PatchParams::default(), &patch).await.unwrap();
+        self.patch_host(name, json!({"hostKeys": keys})).await;
     }
 
     /// A file beside the host's records, for commands to write to.

@@ -18,6 +18,8 @@ enum Mode {
     Open(Duration),
     /// Accepts connections and bytes and passes nothing on: half-open.
     Stalled,
+    /// The same for what the client says; what the server says is passed on.
+    Mute,
     /// Resets what is open and refuses what is new.
     Cut,
 }
@@ -25,6 +27,8 @@ enum Mode {
 pub struct Link {
     port: u16,
     mode: watch::Sender<Mode>,
+    /// Counts how often what was open has been forsaken.
+    forsaken: watch::Sender<u64>,
     listening: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
@@ -36,8 +40,9 @@ impl Link {
         let port = listener.local_addr()?.port();
         let (mode, modes) = watch::channel(Mode::Open(Duration::ZERO));
         let (said, listening) = watch::channel(true);
-        let task = tokio::spawn(serve(Some(listener), port, target, modes, said));
-        Ok(Link { port, mode, listening, task })
+        let (forsaken, mark) = watch::channel(0);
+        let task = tokio::spawn(serve(Some(listener), (port, target), (modes, mark), said));
+        Ok(Link { port, mode, forsaken, listening, task })
     }
 
     pub fn port(&self) -> u16 {
@@ -53,6 +58,16 @@ impl Link {
     /// From now on bytes are accepted and go nowhere, in both directions.
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stalled);
+    }
+
+    /// From now on the client's bytes are accepted and go nowhere; the server's still arrive.
+    pub fn mute(&self) {
+        self.mode.send_replace(Mode::Mute);
+    }
+
+    /// The connections that are open fall silent for ever, without a word; new ones pass.
+    pub fn forsake(&self) {
+        self.forsaken.send_modify(|count| *count += 1);
     }
 
     /// What was stalled goes on with every byte in place; what was cut can be dialled again.
@@ -82,9 +97,8 @@ impl Drop for Link {
 
 async fn serve(
     mut listener: Option<TcpListener>,
-    port: u16,
-    target: u16,
-    mut modes: watch::Receiver<Mode>,
+    (port, target): (u16, u16),
+    (mut modes, forsaken): (watch::Receiver<Mode>, watch::Receiver<u64>),
     said: watch::Sender<bool>,
 ) {
     loop {
@@ -105,13 +119,20 @@ async fn serve(
         tokio::select! {
             changed = modes.changed() => if changed.is_err() { return },
             accepted = open.accept() => if let Ok((client, _)) = accepted {
-                tokio::spawn(join(client, target, modes.clone()));
+                let mut forsaken = forsaken.clone();
+                forsaken.mark_unchanged();
+                tokio::spawn(join(client, target, modes.clone(), forsaken));
             },
         }
     }
 }
 
-async fn join(mut client: TcpStream, target: u16, mut modes: watch::Receiver<Mode>) {
+async fn join(
+    mut client: TcpStream,
+    target: u16,
+    mut modes: watch::Receiver<Mode>,
+    mut forsaken: watch::Receiver<u64>,
+) {
     let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else {
         return;
     };
@@ -119,10 +140,16 @@ async fn join(mut client: TcpStream, target: u16, mut modes: watch::Receiver<Mod
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let there = pass(from_client, to_server, modes.clone());
-    let back = pass(from_server, to_client, modes.clone());
+    let there = pass(from_client, to_server, modes.clone(), &[Mode::Stalled, Mode::Mute]);
+    let back = pass(from_server, to_client, modes.clone(), &[Mode::Stalled]);
+    let both = async {
+        tokio::select! {
+            _ = async { tokio::join!(there, back) } => {}
+            _ = forsaken.changed() => std::future::pending().await,
+        }
+    };
     let cut = tokio::select! {
-        _ = async { tokio::join!(there, back) } => false,
+        () = both => false,
         _ = modes.wait_for(|mode| *mode == Mode::Cut) => true,
     };
     if cut {
@@ -131,11 +158,17 @@ async fn join(mut client: TcpStream, target: u16, mut modes: watch::Receiver<Mod
     }
 }
 
-async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut modes: watch::Receiver<Mode>) {
+/// Passes on while the mode is none of those that `hold` it up.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut modes: watch::Receiver<Mode>,
+    hold: &[Mode],
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(count) = from.read(&mut buffer).await else { return };
-        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::Stalled).await.map(|m| *m) else {
+        let Ok(mode) = modes.wait_for(|mode| !hold.contains(mode)).await.map(|m| *m) else {
             return;
         };
         if let Mode::Open(delay) = mode

@@ -78,6 +78,11 @@ impl Recipe {
         Ok(format!("{config:#}\n"))
     }
 
+    /// Where the API server listens.
+    pub fn api_port(&self) -> u16 {
+        self.ports.api
+    }
+
     pub fn etcd(&self) -> Result<Program> {
         let Ports { etcd, peer, .. } = self.ports;
         Ok(Program::new(programs::control_plane("etcd")?, self.directory.join("etcd.log"))

@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub(crate) use pool::{Link, Pool};
 
 use super::Lookup;
+use super::contact::Noted;
 use crate::core::connection::Connection;
 
 /// What all connections of this process share: manners towards hosts.
@@ -28,8 +29,14 @@ use crate::core::connection::Connection;
 pub(crate) struct Dialer(Arc<dial::Etiquette>);
 
 impl Dialer {
-    /// The connections to one machine, for one namespace. Nothing is dialled yet.
-    pub(crate) fn pool(&self, connection: Connection, lookup: Arc<dyn Lookup>) -> Arc<Pool> {
-        Pool::new(connection, lookup, self.0.clone())
+    /// The connections to one machine, for one namespace. Nothing is dialled yet; what comes
+    /// of dialling is noted in `contact`.
+    pub(crate) fn pool(
+        &self,
+        connection: Connection,
+        lookup: Arc<dyn Lookup>,
+        contact: Noted,
+    ) -> Arc<Pool> {
+        Pool::new(connection, lookup, contact, self.0.clone())
     }
 }

@@ -17,6 +17,7 @@ use super::outlet::Outlet;
 use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
+use crate::host::contact::Noted;
 use crate::host::{ExecChannel, HostFacts, Input, Lookup, Transport};
 
 /// An unused connection is closed after this long.
@@ -41,6 +42,7 @@ const QUEUE: usize = 64;
 pub(crate) struct Pool {
     connection: Connection,
     lookup: Arc<dyn Lookup>,
+    contact: Noted,
     etiquette: Arc<Etiquette>,
     state: Mutex<State>,
     changed: Notify,
@@ -89,6 +91,7 @@ impl Pool {
     pub(super) fn new(
         connection: Connection,
         lookup: Arc<dyn Lookup>,
+        contact: Noted,
         etiquette: Arc<Etiquette>,
     ) -> Arc<Self> {
         let limit = usize::try_from(connection.sessions).unwrap_or(8).max(1);
@@ -104,7 +107,7 @@ impl Pool {
         };
         let state = Mutex::new(state);
         let (changed, closing) = (Notify::new(), CancellationToken::new());
-        Arc::new(Self { connection, lookup, etiquette, state, changed, closing })
+        Arc::new(Self { connection, lookup, contact, etiquette, state, changed, closing })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,10 +153,7 @@ impl Pool {
             return Err(session.ending.fault().await);
         }
         match ping {
-            Ok(Ok(())) => Ok(HostFacts {
-                server_version: session.server_version.clone(),
-                host_key_fingerprint: session.host_key.clone(),
-            }),
+            Ok(Ok(())) => Ok(session.facts()),
             Ok(Err(_)) => Err(session.ending.fault().await),
             Err(_) => {
                 lease.suspect();
@@ -283,13 +283,17 @@ impl Pool {
         let current = state.epoch == epoch && !state.shut;
         match dialled {
             Err(undialled) if current => {
+                self.contact.failed(&undialled.fault);
                 state.remember(undialled.fault);
                 if let (Some(rest), Some(until)) = (&mut state.rest, undialled.rests_until) {
                     rest.until = rest.until.min(until);
                 }
             }
             Err(_) => {}
-            Ok(session) if current => self.admit(&mut state, session),
+            Ok(session) if current => {
+                self.contact.made(session.facts_on_the_way());
+                self.admit(&mut state, session);
+            }
             Ok(session) => return Some(session),
         }
         None

@@ -12,6 +12,7 @@ use super::fault::{Broken, disconnected, not_opened};
 use super::socket::Switch;
 use super::trust::{Trust, fingerprint};
 use crate::core::fault::{Fault, Transient};
+use crate::host::HostFacts;
 
 /// How long an orderly goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -108,6 +109,21 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What the server said of itself.
+    pub(super) fn facts(&self) -> HostFacts {
+        HostFacts {
+            server_version: self.server_version.clone(),
+            host_key_fingerprint: self.host_key.clone(),
+        }
+    }
+
+    /// The same for each machine on the way, in dialling order.
+    pub(super) fn facts_on_the_way(&self) -> Vec<HostFacts> {
+        let mut facts = self.below.as_ref().map_or_else(Vec::new, |jump| jump.facts_on_the_way());
+        facts.push(self.facts());
+        facts
+    }
+
     /// Opens a channel for one command.
     ///
     /// # Errors
