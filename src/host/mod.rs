@@ -135,6 +135,9 @@ pub enum LookupError {
     SecretKeyNotFound(String, String),
     #[error("config map {0:?} or its key {1:?} does not exist")]
     ConfigMapNotFound(String, String),
+    /// It may be there; whoever gives out the rights has to let us read it.
+    #[error("{0} may not be read: {1}")]
+    Denied(String, String),
     /// The API server could not be asked; says nothing about the object.
     #[error("the source of secrets could not be asked: {0}")]
     Unavailable(String),

@@ -195,7 +195,7 @@ impl Check {
         match ways.missing(way).await {
             Ok(None) => {}
             Ok(Some(hold)) => return Verdict::Held(hold),
-            Err(message) => debug!(message, "what the host refers to could not be looked at"),
+            Err(failure) => debug!(%failure, "what the host refers to could not be looked at"),
         }
         self.context.hosts.poke(&self.namespace, &host.name_any());
         let lookup = Arc::new(self.lookup.clone());

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use remote_command::api::{RemoteCommand, RemoteHost};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -120,17 +123,22 @@ impl World {
         self.declare_host_with(name, json!({})).await;
     }
 
-    /// A host that is reached over the link, with these fields beside.
-    pub async fn declare_host_with(&self, name: &str, fields: Value) {
+    /// The spec of a host that is reached over the link.
+    pub fn host_spec(&self) -> Value {
         let port = self.link.port();
         let known = self.sshd.recipe().known_hosts_line(Kind::Ed25519, port).unwrap();
-        let mut spec = json!({
+        json!({
             "address": "127.0.0.1",
             "port": port,
             "user": self.sshd.user(),
             "hostKeys": {"knownHosts": known},
             "credentials": {"secretRef": {"name": "ssh"}},
-        });
+        })
+    }
+
+    /// A host that is reached over the link, with these fields beside.
+    pub async fn declare_host_with(&self, name: &str, fields: Value) {
+        let mut spec = self.host_spec();
         for (field, value) in fields.as_object().unwrap() {
             spec[field] = value.clone();
         }
@@ -152,16 +160,32 @@ impl World {
 
     /// Starts one that leads whoever else does.
     pub fn start_operator_with_lease(&self, name: &str) {
+        self.start_operator_with(&[format!("--lease-name={name}")]);
+    }
+
+    /// Starts one with these options besides.
+    pub fn start_operator_with(&self, options: &[String]) {
         let mut operators = self.operators.lock().unwrap();
-        let program = self.program(operators.len()).arg(format!("--lease-name={name}"));
+        let program = self.program(operators.len()).args(options);
+        operators.push(program.start().unwrap());
+    }
+
+    /// Starts one with the rights of another user.
+    pub fn start_operator_as(&self, user: &str) {
+        let mut operators = self.operators.lock().unwrap();
+        let program = self.program_of(operators.len(), user);
         operators.push(program.start().unwrap());
     }
 
     fn program(&self, number: usize) -> Program {
+        self.program_of(number, "remote-command-operator")
+    }
+
+    fn program_of(&self, number: usize, user: &str) -> Program {
         let directory = self.place.join(&format!("operator-{number}"));
         fs::create_dir_all(&directory).unwrap();
         let kubeconfig = directory.join("kubeconfig");
-        let user = self.plane.recipe().kubeconfig_for("remote-command-operator", "").unwrap();
+        let user = self.plane.recipe().kubeconfig_for(user, "").unwrap();
         fs::write(&kubeconfig, user).unwrap();
         let [port] = free_ports().unwrap();
         Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))
@@ -210,7 +234,7 @@ impl World {
     /// Creates a command on host `local` with these fields of its spec.
     pub async fn command(&self, name: &str, fields: Value) -> RemoteCommand {
         let mut spec = fields;
-        if spec.get("hostRef").is_none() {
+        if spec.get("hostRef").is_none() && spec.get("host").is_none() {
             spec["hostRef"] = json!({"name": "local"});
         }
         let object = json!({
@@ -225,6 +249,37 @@ impl World {
     pub async fn patch(&self, name: &str, spec: Value) {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.commands().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Every version of the object from `first` on, until one is as wanted: that one is the
+    /// last.
+    pub async fn versions(
+        &self,
+        first: &RemoteCommand,
+        holds: impl Fn(&RemoteCommand) -> bool,
+    ) -> Vec<RemoteCommand> {
+        let name = first.metadata.name.clone().unwrap();
+        let selector = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let version = first.metadata.resource_version.clone().unwrap();
+        let commands = self.commands();
+        let mut events = commands.watch(&selector, &version).await.unwrap().boxed();
+        let mut versions = Vec::new();
+        let watched = tokio::time::timeout(LIMIT, async {
+            while let Some(event) = events.try_next().await.unwrap() {
+                if let WatchEvent::Modified(object) = event {
+                    let last = holds(&object);
+                    versions.push(object);
+                    if last {
+                        return;
+                    }
+                }
+            }
+        });
+        if watched.await.is_err() {
+            let words: Vec<_> = versions.iter().map(word).collect();
+            panic!("{name} was {words:?}\n{}", self.last_words());
+        }
+        versions
     }
 
     pub async fn delete(&self, name: &str) {

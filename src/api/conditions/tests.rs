@@ -73,6 +73,7 @@ pub(super) fn shown(
 ) -> RemoteCommandStatus {
     let known = Known {
         stage,
+        to_be_followed: false,
         record: record(stage),
         summary,
         output: None,
