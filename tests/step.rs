@@ -74,7 +74,7 @@ impl Host for Way {
     }
 
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
-        Ok(Chunk { stream, offset, bytes: Vec::new() })
+        Ok(Chunk { stream, offset, bytes: Vec::new(), truncated: false })
     }
 }
 

@@ -98,6 +98,9 @@ pub struct Chunk {
     /// Offset of the first byte in its stream.
     pub offset: u64,
     pub bytes: Vec<u8>,
+    /// Known to have had more than is kept: the limit was reached. For recorded output the
+    /// record tells, and this is false.
+    pub truncated: bool,
 }
 
 /// Values fetched for one launch and forgotten after it.

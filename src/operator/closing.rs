@@ -14,8 +14,8 @@ use super::events::Announcement;
 use super::fault::bounded;
 use super::supervisor::Context;
 use super::{finalizer, stage};
-use crate::api::RemoteCommand;
 use crate::api::plan::limits_where_valid;
+use crate::api::{MANAGED_BY, RemoteCommand};
 use crate::core::action::{Action, Seen};
 use crate::core::connection::Connection;
 use crate::core::plan::Plan;
@@ -142,7 +142,9 @@ pub fn gives_up_at(object: &RemoteCommand) -> Option<Timestamp> {
 /// Logs what an object leaves on its host that goes without having been let go: somebody took
 /// our finalizer off it. Only the log is left to say so.
 pub fn mourn(context: &Context, object: &RemoteCommand) {
-    if object.uid().is_some_and(|uid| locked(&context.swept.let_go).contains(&uid)) {
+    let ours = object.spec.managed_by == MANAGED_BY;
+    let let_go = object.uid().is_some_and(|uid| locked(&context.swept.let_go).contains(&uid));
+    if let_go || !ours {
         return;
     }
     let Ok(stage) = stage::read(object) else { return };

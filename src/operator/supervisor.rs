@@ -34,7 +34,7 @@ use crate::api::{RemoteCommand, RemoteHost};
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Now, decide};
 use crate::core::plan::{Hold, HoldKind};
-use crate::core::stage::{Stage, WaitingOn};
+use crate::core::stage::{Attempt, Place, Stage, WaitingOn};
 use crate::host::hosts::Hosts;
 use crate::journal::{NotSaved, save};
 use crate::reach::Ways;
@@ -343,8 +343,10 @@ impl Supervisor {
             return Next::Rest;
         }
         let recheck = self.recheck(&stage, waits_on);
-        let lively = stage::live(&stage).and_then(|_| self.following.look_again());
-        let lively = lively.map(|soon| Instant::now() + soon);
+        let lively = match stage::live(&stage) {
+            Some(_) => self.following.look_again().map(|soon| Instant::now() + soon),
+            None => self.deliver(wishes, &stage).await,
+        };
         self.stage = Some(stage);
         let far = Instant::now() + Duration::from_secs(3600);
         let until = [wake.map(instant), recheck, later, lively].into_iter().flatten().min();
@@ -356,6 +358,7 @@ impl Supervisor {
         let reason = stage.waiting.as_ref().map(|waiting| waiting.reason().to_owned());
         if self.waited_for != reason {
             self.recheck = FIRST_RECHECK;
+            self.waited_for.clone_from(&reason);
         }
         let pause = match waits_on? {
             HoldKind::Busy if reason.as_deref() == Some(HOST_BUSY) => BUSY_RECHECK,
@@ -365,7 +368,6 @@ impl Supervisor {
                 pause
             }
         };
-        self.waited_for = reason;
         Some(Instant::now() + pause)
     }
 
@@ -413,11 +415,22 @@ impl Supervisor {
         None
     }
 
-    /// Writes on what a saved result did not wait for: the record of it is swept afterwards.
+    /// Writes on what the end of an attempt did not wait for, while another one is not begun:
+    /// the record of it is swept after the last.
     async fn deliver(&mut self, wishes: &Wishes, stage: &Stage) -> Option<Instant> {
-        let known = stage.outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
-        let current = stage.current.as_ref().filter(|current| known && current.is_fenced())?;
-        if let Some(shown) = &self.ledger.shown().output {
+        let over = |current: &&Attempt| match current.place {
+            Place::Ended(_) | Place::Lost(_) => true,
+            Place::Launching
+            | Place::Running
+            | Place::Finishing { .. }
+            | Place::Vanished
+            | Place::Stopping(_)
+            | Place::Fencing { .. } => false,
+        };
+        let current = stage.current.as_ref().filter(over)?;
+        if stage.outcome.is_some()
+            && let Some(shown) = &self.ledger.shown().output
+        {
             let host = self.ways.host(&current.connection);
             let resumed = self.following.resume(&wishes.source, &current.entry, shown, &host);
             self.ended_here |= resumed;

@@ -137,3 +137,47 @@ fn nothing(object: &RemoteCommand) -> Plan {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use serde_json::json;
+
+    use super::*;
+
+    fn wished(spec: serde_json::Value) -> Wishes {
+        let object = json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "a"}, "spec": spec,
+        });
+        let object: RemoteCommand = serde_json::from_value(object).unwrap();
+        let (hosts, _writer) = store();
+        wishes(&object, &hosts)
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_carried_out_still_has_its_limits() {
+        let wished = wished(json!({
+            "hostRef": {"name": "db-1"}, "command": ["true"],
+            "timeouts": {"queue": "3s", "cleanup": "4s"}, "output": {"sizeLimit": "much"},
+        }));
+        assert_eq!(wished.asked.hold.unwrap().reason, "InvalidSpec");
+        assert_eq!(wished.plan.limits.queue, Duration::from_secs(3));
+        assert_eq!(wished.plan.limits.cleanup, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_way_that_leaves_no_room_for_a_result_is_refused_before_anything_starts() {
+        let host = |known: String| {
+            json!({
+                "address": "a", "user": "u", "hostKeys": {"knownHosts": known},
+                "credentials": {"secretRef": {"name": "s"}},
+            })
+        };
+        let fits = wished(json!({"host": host("x".repeat(100_000)), "command": ["true"]}));
+        assert_eq!(fits.asked.hold, None);
+        let huge = wished(json!({"host": host("x".repeat(600_000)), "command": ["true"]}));
+        let hold = huge.asked.hold.unwrap();
+        assert_eq!(hold.reason, "InvalidSpec");
+        assert!(hold.message.contains("configMapKeyRef"), "{}", hold.message);
+    }
+}

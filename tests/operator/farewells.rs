@@ -31,6 +31,7 @@ async fn a_namespace_with_a_finished_command_goes() {
     let lease = format!("--lease-name={}", world.namespace);
     world.start_operator_with(&["--lease-namespace=default".to_owned(), lease]);
     finished(&world).await;
+    world.link.cut().await.unwrap();
     let namespace = world.namespace.as_str();
     world.plane.kubectl(&["delete", "namespace", namespace, "--timeout=60s"]).await.unwrap();
 }

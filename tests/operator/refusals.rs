@@ -48,24 +48,13 @@ async fn refuse_unless(world: &World, expression: &str) {
         .await;
 }
 
-async fn is_told_of(world: &World, name: &str, reason: &str) -> String {
-    let mut found = None;
-    world
-        .reaches(&format!("an Event {reason}"), async || {
-            found = world.events(name).await.into_iter().find(|(told, _)| told == reason);
-            found.is_some()
-        })
-        .await;
-    found.unwrap().1
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_status_is_refused_starts_nothing_and_hears_a_cancel() {
     let world = World::new().await;
     refuse_unless(&world, "has(object.spec.cancel) && object.spec.cancel").await;
     let script = format!("echo start >> {}", world.file("starts").display());
     world.command("deaf", json!({"script": script})).await;
-    let note = is_told_of(&world, "deaf", "StatusRefused").await;
+    let note = world.tells("deaf", "StatusRefused").await;
     assert!(note.contains("not as the policy wants it"), "{note}");
     world.patch("deaf", json!({"cancel": true})).await;
     let object = world.shows("deaf", "Failed", "Cancelled").await;
@@ -81,12 +70,12 @@ async fn deleting_a_command_whose_status_is_refused_ends() {
     world.reaches("it runs", async || world.sleepers() == 1).await;
     refuse_unless(&world, "false").await;
     world.command("waiting", json!({"command": ["true"]})).await;
-    is_told_of(&world, "waiting", "StatusRefused").await;
+    world.tells("waiting", "StatusRefused").await;
     for name in ["waiting", "running"] {
         world.delete(name).await;
         world.is_gone(name).await;
     }
-    let note = is_told_of(&world, "running", "Abandoned").await;
+    let note = world.tells("running", "Abandoned").await;
     assert!(note.contains("may be alive"), "{note}");
     assert!(world.events("waiting").await.iter().all(|(reason, _)| reason != "Abandoned"));
 }
@@ -124,6 +113,6 @@ async fn a_stage_that_cannot_be_read_is_said_left_as_it_is_and_does_not_hold_del
     assert_eq!(stage.rest["odd"]["words"], "of a newer version");
     world.delete("odd").await;
     world.is_gone("odd").await;
-    let note = is_told_of(&world, "odd", "Abandoned").await;
+    let note = world.tells("odd", "Abandoned").await;
     assert!(note.contains("cannot be read"), "{note}");
 }

@@ -348,6 +348,17 @@ impl World {
         about.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect()
     }
 
+    /// Waits for an Event about an object with this reason; gives its note.
+    pub async fn tells(&self, name: &str, reason: &str) -> String {
+        let mut found = None;
+        self.reaches(&format!("an Event {reason} about {name}"), async || {
+            found = self.events(name).await.into_iter().find(|(told, _)| told == reason);
+            found.is_some()
+        })
+        .await;
+        found.unwrap().1
+    }
+
     /// How many of the `sleep 1000` that commands started are alive on the host.
     pub fn sleepers(&self) -> usize {
         let commands = self.sshd.commands();
