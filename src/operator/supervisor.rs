@@ -6,6 +6,7 @@
 //! launched with, whatever became of its RemoteHost since.
 
 mod obstacles;
+mod showing;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,16 +28,16 @@ use super::following::{Following, Output};
 use super::ledger::{self, Ledger};
 use super::lookup::Namespace;
 use super::registry::Seat;
+use super::stage;
 use super::wishes::{Wishes, wishes};
 use super::writer::Writer;
-use super::{closing, stage};
 use crate::api::{RemoteCommand, RemoteHost};
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Now, decide};
 use crate::core::plan::{Hold, HoldKind};
-use crate::core::stage::{Attempt, Place, Stage, WaitingOn};
+use crate::core::stage::{Stage, WaitingOn};
 use crate::host::hosts::Hosts;
-use crate::journal::{NotSaved, save};
+use crate::journal::NotSaved;
 use crate::reach::Ways;
 use crate::step::{self, Reach, Step, Turned};
 
@@ -65,9 +66,6 @@ const BUSY_RECHECK: Duration = Duration::from_secs(60);
 const BLOCKER_PERIOD: Duration = Duration::from_secs(600);
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long after a status was shown it is written only because there is more output. It is
-/// once in an attempt, and once after its end: the log has all output as it comes.
-const OUTPUT_PERIOD: Duration = Duration::from_secs(10);
 
 const HOST_BUSY: &str = "HostBusy";
 
@@ -369,95 +367,6 @@ impl Supervisor {
             }
         };
         Some(Instant::now() + pause)
-    }
-
-    /// Shows the stage in status if that says something new. More output alone is shown once
-    /// in a while: gives the time for it.
-    async fn show(
-        &mut self,
-        object: &Arc<RemoteCommand>,
-        wishes: &Wishes,
-        stage: &Stage,
-    ) -> Option<Instant> {
-        let mut entry = ledger::Entry {
-            ledger: &mut self.ledger,
-            object,
-            wishes,
-            following: &mut self.following,
-            ways: &self.ways,
-            overtaken: None,
-        };
-        let status = match entry.status(stage) {
-            Ok(status) => status,
-            Err(failure) => {
-                error!(%failure, "no status can be made");
-                return None;
-            }
-        };
-        let shown = entry.ledger.shown();
-        if status == *shown {
-            return None;
-        }
-        let mut without_output = status.clone();
-        without_output.output.clone_from(&shown.output);
-        if without_output == *shown {
-            let due = self.shown_at + OUTPUT_PERIOD;
-            let of = Some((stage.run, stage.attempt, stage.outcome.is_some()));
-            if self.output_shown == of {
-                return None;
-            } else if Instant::now() < due {
-                return Some(due);
-            }
-            self.output_shown = of;
-        }
-        entry.show(stage, status).await;
-        self.shown_at = Instant::now();
-        None
-    }
-
-    /// Writes on what the end of an attempt did not wait for, while another one is not begun:
-    /// the record of it is swept after the last.
-    async fn deliver(&mut self, wishes: &Wishes, stage: &Stage) -> Option<Instant> {
-        let over = |current: &&Attempt| match current.place {
-            Place::Ended(_) | Place::Lost(_) => true,
-            Place::Launching
-            | Place::Running
-            | Place::Finishing { .. }
-            | Place::Vanished
-            | Place::Stopping(_)
-            | Place::Fencing { .. } => false,
-        };
-        let current = stage.current.as_ref().filter(over)?;
-        if stage.outcome.is_some()
-            && let Some(shown) = &self.ledger.shown().output
-        {
-            let host = self.ways.host(&current.connection);
-            let resumed = self.following.resume(&wishes.source, &current.entry, shown, &host);
-            self.ended_here |= resumed;
-        }
-        self.following.deliver().await
-    }
-
-    /// Sweeps the host once the result is acknowledged and all output was written. Only the supervisor that brought it
-    /// about does: a restarted operator must not call on every host that ever ran something.
-    async fn sweep(&mut self, object: &Arc<RemoteCommand>, wishes: &Wishes, stage: &Stage) {
-        let sweep = closing::sweep_of(stage, &wishes.plan.uid)
-            .filter(|_| self.ended_here && self.following.is_delivered());
-        let Some((action, connection)) = sweep else { return };
-        let mut entry = ledger::Entry {
-            ledger: &mut self.ledger,
-            object,
-            wishes,
-            following: &mut self.following,
-            ways: &self.ways,
-            overtaken: None,
-        };
-        if let Ok(saved) = save(&mut entry, stage, stage, action).await {
-            let uid = &self.seat.key.uid;
-            if closing::sweep(&self.ways, &wishes.plan, &saved, &connection).await {
-                self.context.swept.note(uid, stage);
-            }
-        }
     }
 
     /// Waits until `until`, or until something is not as it was when `known` was looked at.
