@@ -101,6 +101,10 @@ fn bounded_note(note: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]
@@ -109,5 +113,53 @@ mod tests {
         assert_eq!(bounded_note(&"x".repeat(2000)).len(), 1024);
         let odd = format!("x{}", "ä".repeat(1000));
         assert_eq!(bounded_note(&odd).len(), 1023);
+    }
+
+    /// A server that gives these answers to the Events it is sent, one after the other.
+    async fn server(answers: &'static [u16]) -> (Announcer, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let answer = move |body: String| async move {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let code = answers.get(number).copied().unwrap_or(201);
+            let failure = format!(
+                r#"{{"kind": "Status", "apiVersion": "v1", "metadata": {{}}, "status": "Failure",
+                     "message": "no", "reason": "No", "code": {code}}}"#
+            );
+            let body = if code < 300 { body } else { failure };
+            (StatusCode::from_u16(code).unwrap(), body)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(
+            async move { axum::serve(listener, axum::Router::new().fallback(answer)).await },
+        );
+        let mut config = kube::Config::new(uri.parse().unwrap());
+        config.default_retry = false;
+        (Announcer::new(Client::try_from(config).unwrap(), "tests"), asked)
+    }
+
+    async fn told(answers: &'static [u16]) -> usize {
+        let (announcer, asked) = server(answers).await;
+        let about = ObjectReference {
+            namespace: Some("ns".to_owned()),
+            name: Some("a".to_owned()),
+            uid: Some("a".to_owned()),
+            ..ObjectReference::default()
+        };
+        let (reason, note) = ("Abandoned".to_owned(), "what stays".to_owned());
+        let what = Announcement { warning: true, reason, action: "CleaningUp", note };
+        announcer.tell_surely(about, what).await;
+        asked.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn what_nothing_else_will_tell_is_told_again_until_it_is_heard() {
+        assert_eq!(told(&[500, 429, 201]).await, 3);
+    }
+
+    #[tokio::test]
+    async fn in_a_namespace_that_is_being_deleted_nothing_is_told_twice() {
+        assert_eq!(told(&[403]).await, 1);
     }
 }

@@ -116,3 +116,19 @@ async fn a_stage_that_cannot_be_read_is_said_left_as_it_is_and_does_not_hold_del
     let note = world.tells("odd", "Abandoned").await;
     assert!(note.contains("cannot be read"), "{note}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_leaves_no_room_for_a_status_starts_nothing_says_so_and_can_be_deleted() {
+    let world = World::new().await;
+    // etcd takes 1.5 MiB; what is left beside this is too little for a stage and conditions.
+    let words: Vec<_> = (0..12).map(|n| format!("V{n}")).collect();
+    let env: Vec<_> =
+        words.iter().map(|name| json!({"name": name, "value": "x".repeat(130_850)})).collect();
+    let script = format!("echo start >> {}", world.file("starts").display());
+    world.command("stuffed", json!({"script": script, "env": env})).await;
+    let note = world.tells("stuffed", "StatusRefused").await;
+    assert!(note.contains("too large"), "{note}");
+    assert_eq!(world.lines("starts"), Vec::<String>::new());
+    world.delete("stuffed").await;
+    world.is_gone("stuffed").await;
+}
