@@ -35,6 +35,7 @@ use crate::api::{RemoteCommand, RemoteHost};
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Now, decide};
 use crate::core::plan::{Hold, HoldKind};
+use crate::core::record::{EntrySeen, Life};
 use crate::core::stage::{Stage, WaitingOn};
 use crate::host::hosts::Hosts;
 use crate::journal::NotSaved;
@@ -67,6 +68,8 @@ const BLOCKER_PERIOD: Duration = Duration::from_secs(600);
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How soon to look again in the moment between a command's end and the record of it.
+const BETWEEN: Duration = Duration::from_millis(100);
 const HOST_BUSY: &str = "HostBusy";
 
 /// What comes after a turn.
@@ -100,6 +103,8 @@ pub struct Supervisor {
     overtaken: Option<Arc<RemoteCommand>>,
     /// The outcome was reached under this supervision.
     ended_here: bool,
+    /// The last sight was one of between a command's end and the record of it.
+    between: bool,
 }
 
 impl Supervisor {
@@ -129,6 +134,7 @@ impl Supervisor {
             obstacles: Obstacles::new(lookup.clone()),
             overtaken: None,
             ended_here: false,
+            between: false,
         };
         supervisor.adopt(&object);
         if supervisor.stage.as_ref().is_some_and(|stage| stage::live(stage).is_some()) {
@@ -228,8 +234,13 @@ impl Supervisor {
             Ok(Turned::Acted { seen, connection }) => {
                 let host = self.ways.host(&connection);
                 self.following.observe(&wishes.source, &seen, &host).await;
-                self.seen = *seen;
                 self.stage = Some(stage);
+                let was_between = std::mem::replace(&mut self.between, is_between(&seen));
+                if self.between && !was_between {
+                    self.seen = Seen::Nothing;
+                    return Next::Wait(Instant::now() + BETWEEN);
+                }
+                self.seen = *seen;
                 Next::Again
             }
             Ok(Turned::Resting { wake }) => {
@@ -415,9 +426,69 @@ impl Supervisor {
     }
 }
 
+/// Whether a command was seen gone, and its supervisor about to put the exit on record. That is
+/// a moment, and worth a second look before it is saved and shown.
+fn is_between(seen: &Seen) -> bool {
+    let Seen::Host { record, .. } = seen else { return false };
+    match &record.entry {
+        EntrySeen::Claimed(claimed) => {
+            let lives = (claimed.supervisor, claimed.command);
+            lives == (Life::Alive, Life::Gone) && claimed.exit.is_none() && claimed.stop.is_none()
+        }
+        EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => false,
+    }
+}
+
 /// A wall-clock time on the monotonic clock. An hour at most: the wall clock may be set.
 fn instant(time: Timestamp) -> Instant {
     let wait = Timestamp::now().duration_until(time);
     let wait = Duration::try_from(wait).unwrap_or_default();
     Instant::now() + wait.min(Duration::from_secs(3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::action::{Entry, Kind};
+    use crate::core::record::parse_exit;
+    use crate::core::record::{Claimed, HostRecord, OutputSeen, ProcessId, ProcessIds, Tree};
+
+    fn seen(supervisor: Life, command: Life, exit: bool) -> Seen {
+        let process = ProcessId { pid: 10, start: 1 };
+        let (boot, store) = ("b".to_owned(), "s".to_owned());
+        let claimed = Claimed {
+            processes: ProcessIds {
+                boot: boot.clone(),
+                supervisor: process.clone(),
+                command: process,
+            },
+            supervisor,
+            command,
+            exit: parse_exit("T 0 - ran 1999 - T 0 .", "T").filter(|_| exit),
+            stop: None,
+            claimed_uptime_ms: 1,
+        };
+        let entry = Entry {
+            uid: "u".to_owned(),
+            run: 1,
+            attempt: 1,
+            kind: Kind::Command,
+            token: "T".to_owned(),
+            machine: "m".to_owned(),
+            run_as: None,
+        };
+        let (entry_seen, output) = (EntrySeen::Claimed(claimed), OutputSeen::default());
+        let record =
+            HostRecord { boot, store, uptime_ms: 1, entry: entry_seen, tree: Tree::Empty, output };
+        Seen::Host { entry, record }
+    }
+
+    #[test]
+    fn only_the_moment_before_an_exit_is_on_record_is_worth_a_second_look() {
+        assert!(is_between(&seen(Life::Alive, Life::Gone, false)));
+        assert!(!is_between(&seen(Life::Alive, Life::Alive, false)), "it runs");
+        assert!(!is_between(&seen(Life::Alive, Life::Gone, true)), "its exit is known");
+        assert!(!is_between(&seen(Life::Gone, Life::Gone, false)), "its exit will not come");
+        assert!(!is_between(&Seen::Nothing));
+    }
 }
