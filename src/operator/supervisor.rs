@@ -160,7 +160,10 @@ impl Supervisor {
                 Some(stage) if wishes.asked.delete && self.leaves_nothing(&stage) => {
                     self.let_go(&object, stage, &[]).await
                 }
-                Some(stage) => self.turn(&object, wishes, stage).await,
+                Some(stage) => match self.is_out_of_reach(&object, &stage).await {
+                    Some(left) => self.let_go(&object, stage, &[left]).await,
+                    None => self.turn(&object, wishes, stage).await,
+                },
             };
             match next {
                 Next::Again => tokio::task::yield_now().await,

@@ -25,6 +25,20 @@ async fn a_finished_command_goes_at_once_together_with_its_host_and_its_secret()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_operator_finished_goes_soon_after_its_secret_and_what_may_stay_is_named() {
+    let world = World::new().await;
+    finished(&world).await;
+    world.kill_operator(0);
+    world.hosts().delete("local", &DeleteParams::default()).await.unwrap();
+    world.delete_secret("ssh").await;
+    world.delete("done").await;
+    world.restart_operator(0);
+    world.is_gone("done").await;
+    let note = world.tells("done", "Abandoned").await;
+    assert!(note.contains("may stay on local") && note.contains("does not exist"), "{note}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_with_a_finished_command_goes() {
     let world = World::without_operator(Plane::shared().await).await;
     world.declare_host("local").await;

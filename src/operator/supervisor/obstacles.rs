@@ -14,7 +14,8 @@ use crate::api::{Place, RemoteCommand, place};
 use crate::core::action::Seen;
 use crate::core::connection::Connection;
 use crate::core::fault::Cause;
-use crate::core::stage::Stage;
+use crate::core::plan::HoldKind;
+use crate::core::stage::{Stage, after};
 use crate::operator::events::Announcement;
 use crate::operator::lookup::Namespace;
 use crate::operator::wishes::Wishes;
@@ -25,6 +26,9 @@ use crate::operator::{closing, stage};
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often the Secrets and ConfigMaps of an inline host are looked at for being mended.
 const LOOK_PERIOD: Duration = Duration::from_secs(10);
+/// How long what a host is reached with may be missing before deletion goes on without it:
+/// manifests that are applied anew may bring it back.
+const MISSING_GRACE: Duration = Duration::from_secs(15);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// What is remembered of obstacles while they last.
@@ -107,6 +111,32 @@ impl Supervisor {
     /// Whether the object can go without another call on its host, and without a save.
     pub(super) fn leaves_nothing(&self, stage: &Stage) -> bool {
         self.context.swept.leaves_nothing(&self.seat.key.uid, stage)
+    }
+
+    /// What may stay on the host of an object that is being deleted together with what its host
+    /// is reached with, as in a namespace that goes. Only files can be left where all attempts
+    /// have ended, and waiting for the rest of the limit would not bring a Secret back.
+    pub(super) async fn is_out_of_reach(
+        &self,
+        object: &RemoteCommand,
+        stage: &Stage,
+    ) -> Option<String> {
+        let tried = stage.deleting.as_ref().is_some_and(|deleting| deleting.blocked.is_some());
+        let since = object.metadata.deletion_timestamp.as_ref()?.0;
+        let current = stage.current.as_ref().filter(|current| tried && current.is_fenced())?;
+        if Timestamp::now() < after(since, MISSING_GRACE) {
+            return None;
+        }
+        let connection = serde_json::from_str::<Connection>(&current.connection).ok()?;
+        let hold = self.ways.missing(&connection).await.ok().flatten()?;
+        let host = connection.hops.last().map(|hop| hop.name.clone()).unwrap_or_default();
+        let uid = &self.seat.key.uid;
+        (hold.kind == HoldKind::Missing).then(|| {
+            format!(
+                "the records of {uid} may stay on {host}, which is out of reach: {}",
+                hold.message
+            )
+        })
     }
 
     /// Removes the finalizer, unless somebody else has gone on from another stage.
