@@ -132,6 +132,18 @@ impl Follow {
         Ok(complete)
     }
 
+    /// Writes the ends of the streams where they were not written: what is left of `seen` is
+    /// told as a gap. Where the writer does not give the place back within `limit`, not even
+    /// that can be written.
+    pub async fn give_up(&mut self, seen: &OutputSeen, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for stream in self.streams.iter_mut().filter(|stream| !stream.finished) {
+            stream.settle(deadline).await;
+            stream.hand_over_end(seen_of(seen, stream.stream));
+            stream.settle(deadline).await;
+        }
+    }
+
     /// How soon to look at the host again for the sake of live output: a command that has
     /// written lately is likely to write again. `None` when it has been silent for a while.
     pub fn look_again(&self) -> Option<Duration> {
@@ -311,7 +323,8 @@ impl Following {
 
     fn hand_over_end(&mut self, seen: &StreamSeen) {
         let Some(next) = self.next() else { return };
-        let nothing = Chunk { stream: self.stream, offset: next, bytes: Vec::new() };
+        let (stream, bytes, truncated) = (self.stream, Vec::new(), seen.truncated);
+        let nothing = Chunk { stream, offset: next, bytes, truncated };
         self.hand_over(nothing, Some(Last { end: seen.bytes, truncated: seen.truncated }));
     }
 

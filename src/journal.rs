@@ -47,6 +47,10 @@ pub enum NotSaved {
     /// There is no object to keep it for any more.
     #[error("the object is gone")]
     Gone,
+    /// The place refuses this stage, and would refuse it again. Decide anew after a while: what
+    /// is wanted may be something else by then.
+    #[error("the stage was refused: {0}")]
+    Refused(String),
     /// The place cannot be written to.
     #[error("the stage could not be written")]
     Failed(#[source] std::io::Error),

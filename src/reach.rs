@@ -34,8 +34,8 @@ impl Ways {
     /// What the way needs and cannot be found, if anything.
     ///
     /// # Errors
-    /// When it could not be asked for.
-    pub async fn missing(&self, connection: &Connection) -> Result<Option<Hold>, String> {
+    /// [`LookupError::Unavailable`] when it could not be asked for.
+    pub async fn missing(&self, connection: &Connection) -> Result<Option<Hold>, LookupError> {
         for hop in &connection.hops {
             let mut found = self.lookup.secret(&hop.credentials).await.map(drop);
             if let (Ok(()), Some((name, key))) = (&found, &hop.host_keys.config_map) {
@@ -43,7 +43,7 @@ impl Ways {
             }
             match found {
                 Ok(()) => {}
-                Err(LookupError::Unavailable(message)) => return Err(message),
+                Err(unavailable @ LookupError::Unavailable(_)) => return Err(unavailable),
                 Err(missing) => return Ok(Some(hold(&missing))),
             }
         }

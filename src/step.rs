@@ -15,6 +15,9 @@ use crate::core::stage::Stage;
 use crate::host::{Host, Lookup, LookupError, Material, SecretValues};
 use crate::journal::{Journal, NotSaved, save};
 
+/// The most bytes of a variable with its name (Linux: `MAX_ARG_STRLEN` with its closing NUL).
+const LONGEST_WORD: usize = 131_071;
+
 /// How machines are reached: by the opaque connection text that is kept with an attempt.
 pub trait Reach: Send + Sync {
     /// The host at the other end. Does not connect.
@@ -86,42 +89,88 @@ impl Step<'_> {
         if !launches && !leads_to_launch {
             return Ok((decision, None));
         }
-        match material(self.plan, self.lookup).await {
-            Ok(material) => Ok((decision, launches.then_some(material))),
-            Err(LookupError::Unavailable(message)) => Err(message),
-            Err(missing) => {
-                let asked = Asked { hold: Some(hold(&missing)), ..self.asked.clone() };
-                Ok((decide(self.plan, &asked, stage, seen, now), None))
+        let hold = match material(self.plan, self.lookup).await {
+            Ok(material) => return Ok((decision, launches.then_some(material))),
+            // Once the run is on record its limit applies, and asking again writes nothing.
+            Err(Unfit::Lookup(LookupError::Unavailable(message)))
+                if is_on_record(stage, &decision) =>
+            {
+                return Err(message);
             }
-        }
+            Err(Unfit::Lookup(error)) => hold(&error),
+            Err(unusable @ Unfit::Unusable(_)) => Hold {
+                kind: HoldKind::Invalid,
+                reason: "InvalidSpec".to_owned(),
+                message: unusable.to_string(),
+            },
+        };
+        let asked = Asked { hold: Some(hold), ..self.asked.clone() };
+        Ok((decide(self.plan, &asked, stage, seen, now), None))
     }
 }
 
-/// Why a launch waits for something that could not be found.
-pub fn hold(missing: &LookupError) -> Hold {
-    let reason = match missing {
-        LookupError::SecretNotFound(_) => "SecretNotFound",
-        LookupError::SecretKeyNotFound(..) => "SecretKeyNotFound",
-        LookupError::ConfigMapNotFound(..) => "ConfigMapNotFound",
-        LookupError::Unavailable(_) => "Unavailable",
+/// Whether the run that a decision is about was saved before.
+pub fn is_on_record(stage: &Stage, decision: &Decision) -> bool {
+    stage.run > 0 && decision.stage.run == stage.run
+}
+
+/// Why a launch waits for something that could not be had.
+pub fn hold(error: &LookupError) -> Hold {
+    let (kind, reason) = match error {
+        LookupError::SecretNotFound(_) => (HoldKind::Missing, "SecretNotFound"),
+        LookupError::SecretKeyNotFound(..) => (HoldKind::Missing, "SecretKeyNotFound"),
+        LookupError::ConfigMapNotFound(..) => (HoldKind::Missing, "ConfigMapNotFound"),
+        LookupError::Denied(..) => (HoldKind::Invalid, "PolicyDenied"),
+        // Nothing is known to be wrong with what the user wrote.
+        LookupError::Unavailable(_) => (HoldKind::Busy, "Queued"),
     };
-    Hold { kind: HoldKind::Missing, reason: reason.to_owned(), message: missing.to_string() }
+    Hold { kind, reason: reason.to_owned(), message: error.to_string() }
+}
+
+/// Why the values that a launch needs are not at hand.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// No environment can hold it; named by where it comes from.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Fetches the values that a launch of the plan needs.
 ///
 /// # Errors
-/// The first that is missing, or a source that could not be asked.
-pub async fn material(plan: &Plan, lookup: &dyn Lookup) -> Result<Material, LookupError> {
+/// The first that is missing or unusable, or a source that could not be asked.
+pub async fn material(plan: &Plan, lookup: &dyn Lookup) -> Result<Material, Unfit> {
     let mut env = Vec::with_capacity(plan.program.env.len());
     for (name, value) in &plan.program.env {
-        env.push((name.clone(), fetch(value, lookup).await?));
+        let bytes = fetch(value, lookup).await?;
+        fits(name, value, &bytes)?;
+        env.push((name.clone(), bytes));
     }
     let stdin = match &plan.program.stdin {
         Some(value) => Some(fetch(value, lookup).await?),
         None => None,
     };
     Ok(Material { env, stdin })
+}
+
+/// Whether a variable can have this value: the kernel takes `NAME=value` as one word.
+fn fits(name: &str, value: &Value, bytes: &[u8]) -> Result<(), Unfit> {
+    let source = match value {
+        Value::Literal(_) => "its value".to_owned(),
+        Value::SecretKey { name, key } => format!("key {key:?} of secret {name:?}"),
+        Value::ConfigMapKey { name, key } => format!("key {key:?} of config map {name:?}"),
+    };
+    let length = name.len().saturating_add(1).saturating_add(bytes.len());
+    let flaw = if bytes.contains(&0) {
+        "holds a NUL byte, which no variable can have".to_owned()
+    } else if length > LONGEST_WORD {
+        format!("makes {length} bytes; a variable has at most {LONGEST_WORD}")
+    } else {
+        return Ok(());
+    };
+    Err(Unfit::Unusable(format!("variable {name} cannot be set: {source} {flaw}")))
 }
 
 async fn fetch(value: &Value, lookup: &dyn Lookup) -> Result<Zeroizing<Vec<u8>>, LookupError> {

@@ -4,12 +4,18 @@
 
 #[path = "operator/ends.rs"]
 mod ends;
+#[path = "operator/farewells.rs"]
+mod farewells;
 #[path = "operator/faults.rs"]
 mod faults;
 #[path = "operator/hosts.rs"]
 mod hosts;
 #[path = "operator/leaders.rs"]
 mod leaders;
+#[path = "operator/refusals.rs"]
+mod refusals;
+#[path = "operator/runs.rs"]
+mod runs;
 #[path = "operator/silence.rs"]
 mod silence;
 mod support;

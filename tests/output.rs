@@ -223,7 +223,8 @@ fn head(name: &str) -> Arc<Head> {
 /// A block at the front of a stream, and where its place comes back.
 fn block(place: Place, bytes: &[u8], last: bool) -> (Block, oneshot::Receiver<Written>) {
     let (written, back) = oneshot::channel();
-    let chunk = Chunk { stream: Stream::Stdout, offset: place.next(), bytes: bytes.to_vec() };
+    let (stream, offset) = (Stream::Stdout, place.next());
+    let chunk = Chunk { stream, offset, bytes: bytes.to_vec(), truncated: false };
     let end = place.next() + bytes.len() as u64;
     let last = last.then_some(Last { end, truncated: false });
     (Block { chunk, last, place, written }, back)

@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use remote_command::core::action::{Action, Entry, Seen};
 use remote_command::core::decide::Now;
 use remote_command::core::fault::{Fault, Transient};
-use remote_command::core::outcome::{Ending, Success};
+use remote_command::core::outcome::{Ending, Failure, Success};
 use remote_command::core::plan::{
-    Asked, Execution, Idempotency, Limits, Plan, Program, Retry, Value,
+    Asked, Execution, HoldKind, Idempotency, Limits, Plan, Program, Retry, Value,
 };
 use remote_command::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Tree,
     parse_exit,
 };
-use remote_command::core::stage::Stage;
+use remote_command::core::stage::{Stage, WaitingOn};
 use remote_command::host::{Chunk, Host, Lookup, LookupError, Material, SecretValues, Stream};
 use remote_command::journal::{Journal, NotSaved, Saved};
 use remote_command::step::{Reach, Step, Turned};
@@ -74,7 +74,7 @@ impl Host for Way {
     }
 
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
-        Ok(Chunk { stream, offset, bytes: Vec::new() })
+        Ok(Chunk { stream, offset, bytes: Vec::new(), truncated: false })
     }
 }
 
@@ -140,6 +140,7 @@ impl Journal for Memory {
 struct Secrets {
     values: BTreeMap<String, String>,
     down: bool,
+    denied: bool,
 }
 
 #[async_trait]
@@ -147,6 +148,9 @@ impl Lookup for Secrets {
     async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
         if self.down {
             return Err(LookupError::Unavailable("down".to_owned()));
+        }
+        if self.denied {
+            return Err(LookupError::Denied(format!("secret {name:?}"), "forbidden".to_owned()));
         }
         let value = self.values.get(name).ok_or(LookupError::SecretNotFound(name.to_owned()))?;
         Ok([("key".to_owned(), Zeroizing::new(value.clone().into_bytes()))].into())
@@ -210,7 +214,7 @@ impl Course {
             host: Arc::default(),
             secrets: Secrets {
                 values: [("secret".to_owned(), "s3cret".to_owned())].into(),
-                down: false,
+                ..Secrets::default()
             },
             journal: Memory::default(),
             stage: Stage::default(),
@@ -304,11 +308,62 @@ async fn a_missing_secret_holds_the_launch_before_the_host_is_asked_and_heals() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_of_secrets_that_is_down_decides_nothing() {
+async fn a_source_of_secrets_that_is_down_is_said_once_and_bounded_by_the_queue_limit() {
     let mut life = Course::new();
     life.secrets.down = true;
-    assert!(matches!(life.turn().await, Ok(Turned::Deferred { .. })));
-    assert_eq!((life.journal.saved.len(), life.verbs().len()), (0, 0));
+    let limit = life.rest().await.unwrap();
+    assert_eq!(life.stage.run, 1, "the run is on record, and its queue clock runs");
+    let waiting = life.stage.waiting.clone().unwrap();
+    assert_eq!(waiting.reason(), "Queued");
+    assert!(waiting.message.contains("down"), "{}", waiting.message);
+    for _ in 0..3 {
+        assert!(matches!(life.turn().await, Ok(Turned::Deferred { .. })));
+    }
+    assert_eq!((life.journal.saved.len(), life.verbs().len()), (1, 0));
+    life.now = limit;
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Failed(Failure::QueueTimeout));
+    assert_eq!(life.verbs(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_secrets_that_is_up_again_is_used_at_once() {
+    let mut life = Course::new();
+    life.secrets.down = true;
+    life.rest().await;
+    life.secrets.down = false;
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_may_not_be_read_is_a_matter_of_policy() {
+    let mut life = Course::new();
+    life.secrets.denied = true;
+    life.rest().await;
+    let waiting = life.stage.waiting.clone().unwrap();
+    assert_eq!(waiting.on, WaitingOn::Hold(HoldKind::Invalid, "PolicyDenied".to_owned()));
+    assert!(waiting.message.contains("secret"), "{}", waiting.message);
+    assert_eq!(life.verbs(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_no_variable_can_hold_is_named_by_its_key_before_the_host_is_asked() {
+    let long = "x".repeat(131_072);
+    for (value, flaw) in [("a\0b", "NUL"), (long.as_str(), "131071")] {
+        let mut life = Course::new();
+        life.secrets.values.insert("secret".to_owned(), value.to_owned());
+        life.rest().await;
+        let waiting = life.stage.waiting.clone().unwrap();
+        assert_eq!(waiting.on, WaitingOn::Hold(HoldKind::Invalid, "InvalidSpec".to_owned()));
+        for part in [flaw, "TOKEN", "\"key\" of secret \"secret\""] {
+            assert!(waiting.message.contains(part), "{}", waiting.message);
+        }
+        assert!(!waiting.message.contains(value), "its value is nobody's business");
+        assert_eq!(life.verbs(), Vec::<&str>::new());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,8 +28,12 @@ const ATTEMPTS: usize = 10;
 /// What a status is made from, besides the object.
 #[derive(Clone, Debug)]
 pub struct Known<'a> {
-    /// Decided from exactly this version of the object: its generation becomes the observed one.
+    /// Decided from exactly this version of the object.
     pub stage: &'a Stage,
+    /// This version asks for another run than the stage's. Its generation becomes the observed
+    /// one when that run begins: until then whoever waits for it would take this run's end for
+    /// the end of that one.
+    pub to_be_followed: bool,
     /// The stage as it is stored.
     pub record: StageRecord,
     pub summary: &'a Summary,
@@ -42,7 +46,10 @@ pub struct Known<'a> {
 /// The status that says what is known.
 pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus {
     let Known { stage, summary, .. } = known;
-    let generation = command.metadata.generation.unwrap_or_default();
+    let generation = match known.previous.filter(|_| known.to_be_followed) {
+        Some(previous) => previous.observed_generation,
+        None => command.metadata.generation.unwrap_or_default(),
+    };
     let before = known.previous.and_then(|status| status.conditions.as_deref());
     let aspects = aspects(command, summary);
     RemoteCommandStatus {
@@ -66,6 +73,32 @@ pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus 
         conditions: Some(conditions(&aspects, before.unwrap_or_default(), generation, known.now)),
         stage: Some(known.record),
     }
+}
+
+/// The status of an object whose stage cannot be read: as it is, and that it stands still.
+pub fn unreadable(command: &RemoteCommand, now: Timestamp) -> RemoteCommandStatus {
+    let generation = command.metadata.generation.unwrap_or_default();
+    let mut status = command.status.clone().unwrap_or_default();
+    let aspect = |name, status| Aspect {
+        name,
+        status,
+        reason: "StageUnreadable".to_owned(),
+        message: "the stage in this status was written by another version of the operator and \
+                  cannot be read; nothing is done, and nothing is known to have ended"
+            .to_owned(),
+    };
+    let said = [
+        aspect("Ready", Truth::False),
+        aspect("Reconciling", Truth::False),
+        aspect("Stalled", Truth::True),
+    ];
+    let before = status.conditions.take().unwrap_or_default();
+    let said = conditions(&said, &before, generation, now);
+    let mut all = before;
+    all.retain(|old| said.iter().all(|new| new.type_ != old.type_));
+    all.extend(said);
+    status.conditions = Some(all);
+    status
 }
 
 /// One aspect of an object's state, as it is said now.
@@ -223,17 +256,37 @@ fn attempts(past: &[PastAttempt]) -> Option<Vec<AttemptStatus>> {
     (!past.is_empty()).then(|| past.iter().skip(skipped).map(attempt).collect())
 }
 
-/// Tails of at most so many bytes, cut at the front, never within a character.
+/// Tails of at most so many bytes, and at most twice as many as JSON writes them, where a
+/// control character has six; cut at the front, never within a character.
 fn bounded(mut output: OutputStatus, tail_bytes: i32) -> OutputStatus {
     let limit = usize::try_from(tail_bytes).unwrap_or_default();
     for stream in [&mut output.stdout, &mut output.stderr] {
         let tail = stream.tail.take().unwrap_or_default();
-        let surplus = tail.len().saturating_sub(limit);
-        let start = (surplus..=tail.len()).find(|at| tail.is_char_boundary(*at));
-        let kept = start.and_then(|at| tail.get(at..)).unwrap_or_default();
+        let kept = end_of(&tail, limit);
         stream.tail = (!kept.is_empty()).then(|| kept.to_owned());
     }
     output
+}
+
+fn end_of(text: &str, limit: usize) -> &str {
+    let mut written = 0_usize;
+    let fits = |&(at, character): &(usize, char)| {
+        written = written.saturating_add(json_bytes(character));
+        text.len().saturating_sub(at) <= limit && written <= limit.saturating_mul(2)
+    };
+    let first = text.char_indices().rev().take_while(fits).last();
+    first.and_then(|(at, _)| text.get(at..)).unwrap_or_default()
+}
+
+/// How many bytes a character has in a JSON string (RFC 8259, section 7).
+fn json_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        // Go, and so the API server, writes these as six characters of ASCII.
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    }
 }
 
 #[cfg(test)]

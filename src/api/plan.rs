@@ -11,8 +11,10 @@ use super::command::{
     Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec,
     ResolutionVerdict, RunPolicy, Verify,
 };
+use super::duration::Duration;
 use super::host::{HostRef, RemoteHostSpec};
 use super::invalid::{self, InvalidSpec, duration, rule};
+use super::limits::Timeouts;
 use super::sentences;
 use super::value::{EnvVar, Stdin, ValueSource};
 use crate::core::plan;
@@ -128,6 +130,23 @@ fn limits(spec: &RemoteCommandSpec) -> Result<plan::Limits, InvalidSpec> {
         resolve: duration("spec.timeouts.resolve", &timeouts.resolve)?,
         cleanup: duration("spec.timeouts.cleanup", &timeouts.cleanup)?,
     })
+}
+
+/// The limits of a spec that may have others that cannot be read: those have their defaults.
+pub fn limits_where_valid(spec: &RemoteCommandSpec) -> plan::Limits {
+    let (written, usual) = (&spec.timeouts, Timeouts::default());
+    let either = |written: &Duration, usual: &Duration| {
+        // A default is always valid.
+        written.get().or_else(|_| usual.get()).unwrap_or_default()
+    };
+    plan::Limits {
+        queue: either(&written.queue, &usual.queue),
+        execution: either(&written.execution, &usual.execution),
+        idle: written.idle.as_ref().and_then(|idle| idle.get().ok()),
+        termination: either(&written.termination, &usual.termination),
+        resolve: either(&written.resolve, &usual.resolve),
+        cleanup: either(&written.cleanup, &usual.cleanup),
+    }
 }
 
 fn retry(spec: &RemoteCommandSpec) -> Result<plan::Retry, InvalidSpec> {

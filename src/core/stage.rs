@@ -150,6 +150,15 @@ impl Stage {
         unknown && (stopping || self.cancelled.is_some())
     }
 
+    /// True when another run than this one is asked for: by a new `rerunToken` or, under
+    /// OnChange, by a spec that has moved on. It begins once this run has its outcome on record.
+    pub fn is_to_be_followed(&self, asked: &Asked) -> bool {
+        let token = &asked.rerun_token;
+        let rerun = !token.is_empty() && *token != self.observed_rerun_token;
+        let moved_on = asked.on_change && asked.frozen_digest != self.frozen_digest;
+        self.run > 0 && (rerun || moved_on)
+    }
+
     /// True once deletion may remove the finalizer: the host is clean, or was given up on.
     pub fn released(&self) -> bool {
         self.deleting.as_ref().is_some_and(|d| d.swept || !d.abandoned.is_empty())

@@ -99,6 +99,9 @@ pub struct Chunk {
     /// Offset of the first byte in its stream.
     pub offset: u64,
     pub bytes: Vec<u8>,
+    /// Known to have had more than is kept: the limit was reached. For recorded output the
+    /// record tells, and this is false.
+    pub truncated: bool,
 }
 
 /// Values fetched for one launch and forgotten after it.
@@ -136,6 +139,9 @@ pub enum LookupError {
     SecretKeyNotFound(String, String),
     #[error("config map {0:?} or its key {1:?} does not exist")]
     ConfigMapNotFound(String, String),
+    /// It may be there; whoever gives out the rights has to let us read it.
+    #[error("{0} may not be read: {1}")]
+    Denied(String, String),
     /// The API server could not be asked; says nothing about the object.
     #[error("the source of secrets could not be asked: {0}")]
     Unavailable(String),

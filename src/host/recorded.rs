@@ -315,7 +315,7 @@ impl Host for Recorded {
         let words = wire::read_words(stream, offset, max);
         let line = wire::request("read", &call(), entry, &words).map_err(flawed)?;
         let (_, bytes) = self.ask(&line, &entry.machine).await?;
-        Ok(Chunk { stream, offset, bytes })
+        Ok(Chunk { stream, offset, bytes, truncated: false })
     }
 }
 

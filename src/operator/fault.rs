@@ -25,7 +25,8 @@ pub enum Failure {
     /// The name is taken (409 AlreadyExists).
     #[error("it exists already")]
     Exists,
-    /// Refused for what it is: repeating it unchanged will not help (400, 401, 403, 405, 413, 422).
+    /// Refused for what it is: repeating it unchanged will not help (400, 401, 403, 405, 413,
+    /// 422, and 500 for an object that is too large for etcd).
     #[error("refused: {0}")]
     Refused(String),
     /// Not done; may be tried again after a while (429).
@@ -82,9 +83,16 @@ fn classify_status(status: &Status) -> Failure {
         409 => Failure::Conflict,
         429 => Failure::Busy,
         400..=499 => Failure::Refused(status.message.clone()),
+        // What etcd's client says of an object that is larger than etcd takes (1.5 MiB unless
+        // configured); nothing was stored.
+        500 if is_too_large(&status.message) => Failure::Refused(status.message.clone()),
         // 504 and 500 may come after the write has been stored.
         _ => Failure::Doubtful(format!("{} {}", status.code, status.message)),
     }
+}
+
+fn is_too_large(message: &str) -> bool {
+    message.contains("request is too large") || message.contains("message larger than max")
 }
 
 /// The error with its causes, in one line.
@@ -131,6 +139,19 @@ mod tests {
         }
         assert_eq!(answer(404, "NotFound"), Failure::Missing);
         assert_eq!(answer(429, "TooManyRequests"), Failure::Busy);
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_for_etcd_is_refused_although_it_comes_as_a_server_error() {
+        for text in [
+            "etcdserver: request is too large",
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max \
+             (2171009 vs. 2097152)",
+        ] {
+            let status = Status::failure(text, "InternalError").with_code(500).boxed();
+            let failure = classify(&kube::Error::Api(status));
+            assert!(matches!(failure, Failure::Refused(_)), "{failure:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use crate::api::{OutputStatus, StreamStatus};
@@ -48,6 +49,8 @@ pub struct Source {
 pub struct Following {
     output: Output,
     current: Option<Current>,
+    /// The rest of earlier attempts' output on its way.
+    earlier: JoinSet<()>,
 }
 
 struct Current {
@@ -64,15 +67,15 @@ struct Current {
 impl Following {
     /// Follows nothing yet.
     pub fn new(output: Output) -> Self {
-        Self { output, current: None }
+        Self { output, current: None, earlier: JoinSet::new() }
     }
 
     /// Reads on to what an action has shown to be there; to the end when the command has ended.
     pub async fn observe(&mut self, source: &Source, seen: &Seen, host: &Arc<dyn Host>) {
         let Some((entry, output, ended)) = shown(seen, host.as_ref()).await else { return };
         if self.current.as_ref().is_none_or(|current| current.follow.entry() != entry) {
-            if let Some(earlier) = &mut self.current {
-                earlier.finish(LIMIT).await;
+            if let Some(earlier) = self.current.take().filter(|e| !e.follow.is_finished()) {
+                self.earlier.spawn(earlier.deliver_rest());
             }
             self.follow(source, entry, host);
         }
@@ -113,19 +116,18 @@ impl Following {
     /// Writes what is left of the output of a command whose result is saved, for a while.
     /// Gives the time to go on; `None` when all was written, or when it does not get on.
     pub async fn deliver(&mut self) -> Option<Instant> {
-        let current = self.current.as_mut()?;
-        if current.follow.is_finished() || current.moved.elapsed() > PATIENCE {
-            return None;
-        }
-        current.finish(LIMIT).await;
-        let moves = current.moved.elapsed() < LIMIT;
-        let again = Instant::now() + if moves { Duration::ZERO } else { PAUSE };
-        (!current.follow.is_finished()).then_some(again)
+        let again = match &mut self.current {
+            Some(current) => current.deliver().await,
+            None => None,
+        };
+        while self.earlier.try_join_next().is_some() {}
+        again.or_else(|| (!self.earlier.is_empty()).then(|| Instant::now() + LIMIT))
     }
 
-    /// Whether all output of the attempt that is followed has been written.
+    /// Whether all output of the attempts that were followed has been written, or given up.
     pub fn is_delivered(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| current.follow.is_finished())
+        self.earlier.is_empty()
+            && self.current.as_ref().is_none_or(|current| current.follow.is_finished())
     }
 
     fn follow(&mut self, source: &Source, entry: &Entry, host: &Arc<dyn Host>) {
@@ -217,15 +219,15 @@ fn seen_of(shown: &StreamStatus, open: bool) -> StreamSeen {
 async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSeen> {
     let mut output = OutputSeen::default();
     for stream in [Stream::Stdout, Stream::Stderr] {
-        let end = host.read(entry, stream, u64::MAX, 1).await.ok()?.offset;
-        if end == u64::MAX {
+        let beyond = host.read(entry, stream, u64::MAX, 1).await.ok()?;
+        if beyond.offset == u64::MAX {
             return None;
         }
         let seen = match stream {
             Stream::Stdout => &mut output.stdout,
             Stream::Stderr => &mut output.stderr,
         };
-        (seen.bytes, seen.ended) = (end, ended);
+        (seen.bytes, seen.ended, seen.truncated) = (beyond.offset, ended, beyond.truncated);
     }
     Some(output)
 }
@@ -248,6 +250,26 @@ impl Current {
                 return;
             }
         }
+    }
+
+    /// Writes what is left for a while; gives the time to go on, if there is a reason to.
+    async fn deliver(&mut self) -> Option<Instant> {
+        if self.follow.is_finished() || self.moved.elapsed() > PATIENCE {
+            return None;
+        }
+        self.finish(LIMIT).await;
+        let moves = self.moved.elapsed() < LIMIT;
+        let again = Instant::now() + if moves { Duration::ZERO } else { PAUSE };
+        (!self.follow.is_finished()).then_some(again)
+    }
+
+    /// Writes what is left beside the next attempt. What does not get on is given up, and the
+    /// log says what is missing.
+    async fn deliver_rest(mut self) {
+        while let Some(again) = self.deliver().await {
+            sleep_until(again).await;
+        }
+        self.follow.give_up(&self.seen, LIMIT).await;
     }
 
     async fn finish(&mut self, limit: Duration) {

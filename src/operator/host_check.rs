@@ -182,7 +182,7 @@ impl Check {
         match ways.missing(way).await {
             Ok(None) => {}
             Ok(Some(hold)) => return self.patience.with(hold, host),
-            Err(message) => debug!(message, "what the host refers to could not be looked at"),
+            Err(failure) => debug!(%failure, "what the host refers to could not be looked at"),
         }
         self.patience = Patience::default();
         match hosts.check(&self.view.namespace, way, lookup).await {

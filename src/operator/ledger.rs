@@ -16,16 +16,15 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::events::{Announcement, Announcer};
-use super::following::{Following, Source};
-
+use super::following::Following;
 use super::registry::Key;
 use super::stage::record;
+use super::wishes::Wishes;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
 use crate::api::{Phase, RemoteCommand, RemoteCommandStatus};
 use crate::core::action::Action;
 use crate::core::phase;
-use crate::core::plan::Plan;
 use crate::core::stage::Stage;
 use crate::journal::{Journal, NotSaved, save};
 use crate::reach::Ways;
@@ -47,10 +46,9 @@ pub struct Ledger {
 pub struct Entry<'a> {
     pub ledger: &'a mut Ledger,
     pub object: &'a Arc<RemoteCommand>,
-    pub plan: &'a Plan,
+    pub wishes: &'a Wishes,
     /// Output goes on while a save waits for the API server.
     pub following: &'a mut Following,
-    pub source: &'a Source,
     pub ways: &'a Ways,
     /// Set when another stage is stored than the one that was decided from.
     pub overtaken: Option<Arc<RemoteCommand>>,
@@ -94,12 +92,13 @@ impl Entry<'_> {
     /// The status that goes with `stage`.
     pub fn status(&self, stage: &Stage) -> Result<RemoteCommandStatus, serde_json::Error> {
         let shown = &self.ledger.shown;
-        let summary = phase::summary(self.plan, stage);
+        let summary = phase::summary(&self.wishes.plan, stage);
         // What an earlier supervisor showed of the same attempt stays until more is known.
         let same = (shown.run, shown.attempt) == (Some(stage.run), Some(stage.attempt));
         let output = self.following.status(stage.run, stage.attempt);
         let known = Known {
             stage,
+            to_be_followed: stage.is_to_be_followed(&self.wishes.asked),
             record: record(stage)?,
             summary: &summary,
             output: output.or_else(|| shown.output.clone().filter(|_| same)),
@@ -124,8 +123,8 @@ impl Entry<'_> {
         let probe = Action::Probe { entry: attempt.entry.clone() };
         let Ok(probe) = save(self, stage, stage, probe).await else { return };
         let host = self.ways.host(&attempt.connection);
-        let seen = host.act(self.plan, &probe, None).await;
-        self.following.observe(self.source, &seen, &host).await;
+        let seen = host.act(&self.wishes.plan, &probe, None).await;
+        self.following.observe(&self.wishes.source, &seen, &host).await;
     }
 
     fn request(
@@ -173,6 +172,7 @@ impl Journal for Entry<'_> {
                 Err(NotSaved::Overtaken)
             }
             Some(Acknowledged::Gone) => Err(NotSaved::Gone),
+            Some(Acknowledged::Refused(why)) => Err(NotSaved::Refused(why)),
             None => Err(NotSaved::Failed(io::Error::other("the status writer has ended"))),
         }
     }

@@ -50,7 +50,8 @@ impl Lookup for Namespace {
     async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
         let api = Api::<Secret>::namespaced(self.client.clone(), &self.name);
         let secret = bounded(api.get(name)).await.map_err(|failure| {
-            unless_missing(failure, || LookupError::SecretNotFound(name.to_owned()))
+            let what = format!("secret {name:?}");
+            why_not(failure, what, || LookupError::SecretNotFound(name.to_owned()))
         })?;
         let values = secret.data.unwrap_or_default();
         Ok(values.into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect())
@@ -59,20 +60,20 @@ impl Lookup for Namespace {
     async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
         let missing = || LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned());
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
-        let map =
-            bounded(api.get(name)).await.map_err(|failure| unless_missing(failure, missing))?;
+        let map = bounded(api.get(name))
+            .await
+            .map_err(|failure| why_not(failure, format!("config map {name:?}"), missing))?;
         map.data.and_then(|mut values| values.remove(key)).ok_or_else(missing)
     }
 }
 
-/// A missing object, or a source that could not be asked.
-fn unless_missing(failure: Failure, missing: impl FnOnce() -> LookupError) -> LookupError {
+/// A missing object, one that we may not read, or a source that could not be asked.
+fn why_not(failure: Failure, what: String, missing: impl FnOnce() -> LookupError) -> LookupError {
     match failure {
         Failure::Missing => missing(),
-        Failure::Conflict
-        | Failure::Exists
-        | Failure::Refused(_)
-        | Failure::Busy
-        | Failure::Doubtful(_) => LookupError::Unavailable(failure.to_string()),
+        Failure::Refused(why) => LookupError::Denied(what, why),
+        Failure::Conflict | Failure::Exists | Failure::Busy | Failure::Doubtful(_) => {
+            LookupError::Unavailable(failure.to_string())
+        }
     }
 }

@@ -53,6 +53,7 @@ use crate::host::hosts::Hosts;
 use crate::output;
 use crate::output::mark::Marks;
 use admission::Admission;
+use closing::Swept;
 use events::Announcer;
 use following::Output;
 use health::Health;
@@ -143,6 +144,7 @@ async fn lead(
         remote_hosts: remote_hosts.store.clone(),
         admission: Arc::new(Admission::default()),
         output: output.clone(),
+        swept: Swept::default(),
         stop: CancellationToken::new(),
     });
     let mut reconciler = Reconciler::new(Arc::clone(&context), commands.store.clone());

@@ -28,7 +28,7 @@ use super::hosts::HostChecks;
 use super::registry::{End, Key, Registry};
 use super::supervisor::{Context, Supervisor};
 use super::watch::Watched;
-use super::{finalizer, ttl};
+use super::{closing, finalizer, ttl};
 use crate::api::{MANAGED_BY, RemoteCommand, RemoteHost};
 
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
@@ -123,6 +123,7 @@ impl Reconciler {
             Event::InitDone => self.all_listed(),
             Event::Delete(object) => {
                 if let Some(key) = Key::of(&object) {
+                    closing::mourn(&self.context, &object);
                     self.forget(&key);
                 }
             }
@@ -158,7 +159,10 @@ impl Reconciler {
                 self.registry.show(object, |seat| Supervisor::new(context, seat).run());
             }
             // Somebody removed our finalizer: nothing holds the object any more.
-            (false, true) => self.forget(&key),
+            (false, true) => {
+                closing::mourn(&self.context, &object);
+                self.forget(&key);
+            }
             (false, false) => self.add_finalizer(object),
         }
     }
@@ -206,6 +210,7 @@ impl Reconciler {
         self.registry.stop(&key.uid);
         self.expiry.forget(&key.uid);
         self.context.output.marks.forget(&key.uid);
+        self.context.swept.forget(&key.uid);
         let (writer, uid) = (self.context.writer.clone(), key.uid.clone());
         tokio::spawn(async move { writer.forget(uid).await });
     }

@@ -5,6 +5,9 @@
 //! again with the next version. A live attempt is followed over the connection it was
 //! launched with, whatever became of its RemoteHost since.
 
+mod obstacles;
+mod showing;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +19,28 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use obstacles::Obstacles;
+
 use super::admission::{Admission, Guest, Ticket};
+use super::closing::Swept;
 use super::events::Announcer;
 use super::following::{Following, Output};
 use super::ledger::{self, Ledger};
 use super::lookup::Namespace;
 use super::registry::Seat;
+use super::stage;
 use super::wishes::{Wishes, wishes};
 use super::writer::Writer;
-use super::{closing, stage};
 use crate::api::{RemoteCommand, RemoteHost};
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Now, decide};
 use crate::core::plan::{Hold, HoldKind};
-use crate::core::stage::Stage;
+use crate::core::record::{EntrySeen, Life};
+use crate::core::stage::{Stage, WaitingOn};
 use crate::host::hosts::Hosts;
-use crate::journal::{NotSaved, save};
+use crate::journal::NotSaved;
 use crate::reach::Ways;
-use crate::step::{Reach, Step, Turned};
+use crate::step::{self, Reach, Step, Turned};
 
 /// What all supervisors share.
 pub struct Context {
@@ -45,17 +52,25 @@ pub struct Context {
     pub remote_hosts: Store<RemoteHost>,
     pub admission: Arc<Admission>,
     pub output: Output,
+    pub swept: Swept,
     /// Cancelled when supervisors are to end.
     pub stop: CancellationToken,
 }
 
-/// First pause before something missing is looked for again.
+/// First pause before something missing is looked for again, and the longest.
 const FIRST_RECHECK: Duration = Duration::from_secs(2);
-const LONGEST_RECHECK: Duration = Duration::from_secs(60);
+const LONGEST_RECHECK: Duration = Duration::from_secs(10);
+/// How often one that waits for a place looks by itself; it is woken when one is free.
+const BUSY_RECHECK: Duration = Duration::from_secs(60);
+/// How long the name of the one in the way stands in status before it is looked at again: it
+/// changes with every place that becomes free, and each change would be a write.
+const BLOCKER_PERIOD: Duration = Duration::from_secs(600);
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// At most this often a status is written only because there is more output.
-const OUTPUT_PERIOD: Duration = Duration::from_secs(10);
+
+/// How soon to look again in the moment between a command's end and the record of it.
+const BETWEEN: Duration = Duration::from_millis(100);
+const HOST_BUSY: &str = "HostBusy";
 
 /// What comes after a turn.
 enum Next {
@@ -76,11 +91,20 @@ pub struct Supervisor {
     ways: Ways,
     ticket: Option<Ticket>,
     recheck: Duration,
+    /// What was waited for when `recheck` was worked out last.
+    waited_for: Option<String>,
+    /// Since when the name of the one in the way stands in status.
+    blocker_named: Instant,
     shown_at: Instant,
+    /// The attempt, and whether it had ended, for which output alone was shown last.
+    output_shown: Option<(i32, i32, bool)>,
+    obstacles: Obstacles,
     /// A save was lost to another stage: what is stored.
     overtaken: Option<Arc<RemoteCommand>>,
     /// The outcome was reached under this supervision.
     ended_here: bool,
+    /// The last sight was one of between a command's end and the record of it.
+    between: bool,
 }
 
 impl Supervisor {
@@ -92,16 +116,25 @@ impl Supervisor {
         let mut supervisor = Self {
             ledger: Ledger::new(seat.key.clone(), writer, announcer, &object),
             following: Following::new(context.output.clone()),
-            ways: Ways::new(Arc::clone(&context.hosts), &seat.key.namespace, Arc::new(lookup)),
+            ways: Ways::new(
+                Arc::clone(&context.hosts),
+                &seat.key.namespace,
+                Arc::new(lookup.clone()),
+            ),
             context,
             seat,
             stage: None,
             seen: Seen::Nothing,
             ticket: None,
             recheck: FIRST_RECHECK,
+            waited_for: None,
+            blocker_named: Instant::now(),
             shown_at: Instant::now(),
+            output_shown: None,
+            obstacles: Obstacles::new(lookup.clone()),
             overtaken: None,
             ended_here: false,
+            between: false,
         };
         supervisor.adopt(&object);
         if supervisor.stage.as_ref().is_some_and(|stage| stage::live(stage).is_some()) {
@@ -121,9 +154,18 @@ impl Supervisor {
                 return object;
             }
             self.notice_other_writers(&object);
-            let Some(stage) = self.stage.take() else { return object };
             let wishes = wishes(&object, &self.context.remote_hosts);
-            match self.turn(&object, wishes, stage).await {
+            let next = match self.stage.take() {
+                None => self.leave_alone(&object).await,
+                Some(stage) if wishes.asked.delete && self.leaves_nothing(&stage) => {
+                    self.let_go(&object, stage, &[]).await
+                }
+                Some(stage) => match self.is_out_of_reach(&object, &stage).await {
+                    Some(left) => self.let_go(&object, stage, &[left]).await,
+                    None => self.turn(&object, wishes, stage).await,
+                },
+            };
+            match next {
                 Next::Again => tokio::task::yield_now().await,
                 Next::Wait(until) => self.wait(&object, until).await,
                 Next::Rest => return object,
@@ -166,16 +208,16 @@ impl Supervisor {
         mut stage: Stage,
     ) -> Next {
         let now = Now { at: Timestamp::now(), seed: rand::random() };
+        wishes.asked.poke.push_str(&self.what_may_mend(object, &wishes, &stage).await);
         if let Err(message) = self.admit(&mut wishes, &stage, &now).await {
             return self.retry(stage, &message);
         }
-        let had_ended = stage.outcome.is_some();
+        let (had_ended, revision) = (stage.outcome.is_some(), stage.revision);
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
-            plan: &wishes.plan,
+            wishes: &wishes,
             following: &mut self.following,
-            source: &wishes.source,
             ways: &self.ways,
             overtaken: None,
         };
@@ -188,12 +230,20 @@ impl Supervisor {
         let turned = step.turn(&mut entry, &mut stage, &self.seen, &now).await;
         self.overtaken = entry.overtaken;
         self.ended_here |= !had_ended && stage.outcome.is_some();
+        if stage.revision > revision {
+            self.obstacles.overcome();
+        }
         match turned {
             Ok(Turned::Acted { seen, connection }) => {
                 let host = self.ways.host(&connection);
                 self.following.observe(&wishes.source, &seen, &host).await;
-                self.seen = *seen;
                 self.stage = Some(stage);
+                let was_between = std::mem::replace(&mut self.between, is_between(&seen));
+                if self.between && !was_between {
+                    self.seen = Seen::Nothing;
+                    return Next::Wait(Instant::now() + BETWEEN);
+                }
+                self.seen = *seen;
                 Next::Again
             }
             Ok(Turned::Resting { wake }) => {
@@ -206,6 +256,7 @@ impl Supervisor {
                 Next::Again
             }
             Err(NotSaved::Gone) => Next::Rest,
+            Err(NotSaved::Refused(why)) => self.refused(object, stage, &why).await,
             Err(failure @ NotSaved::Failed(_)) => self.retry(stage, &failure.to_string()),
         }
     }
@@ -222,11 +273,22 @@ impl Supervisor {
         if !matches!(would.action, Some(Action::Prepare { .. })) {
             return Ok(());
         }
-        if let Some(connection) = &wishes.connection
-            && let Some(hold) = self.ways.missing(connection).await?
-        {
-            wishes.hold(hold);
-            return Ok(());
+        if let Some(connection) = &wishes.connection {
+            match self.ways.missing(connection).await {
+                Ok(None) => {}
+                Ok(Some(hold)) => {
+                    wishes.hold(hold);
+                    return Ok(());
+                }
+                // Once the run is on record its limit applies, and asking again writes nothing.
+                Err(unavailable) if step::is_on_record(stage, &would) => {
+                    return Err(unavailable.to_string());
+                }
+                Err(unavailable) => {
+                    wishes.hold(step::hold(&unavailable));
+                    return Ok(());
+                }
+            }
         }
         if self.ticket.as_ref().is_some_and(|ticket| *ticket.key() != wishes.host) {
             self.ticket = None;
@@ -235,13 +297,25 @@ impl Supervisor {
         let queue = || self.context.admission.queue(wishes.host.clone(), guest);
         let ticket = self.ticket.get_or_insert_with(queue);
         if let Err(blocker) = ticket.enter(wishes.concurrency) {
-            wishes.hold(Hold {
-                kind: HoldKind::Busy,
-                reason: "HostBusy".to_owned(),
-                message: format!("{} is taken by {blocker}", wishes.plan.host),
-            });
+            let hold = self.busy(stage, &wishes.plan.host, &blocker);
+            wishes.hold(hold);
         }
         Ok(())
+    }
+
+    /// The wait for a place, in the words in which it stands in status if it does.
+    fn busy(&mut self, stage: &Stage, host: &str, blocker: &str) -> Hold {
+        let reason = HOST_BUSY.to_owned();
+        let on = WaitingOn::Hold(HoldKind::Busy, reason.clone());
+        let named = stage.waiting.as_ref().filter(|waiting| waiting.on == on);
+        let message = match named.filter(|_| self.blocker_named.elapsed() < BLOCKER_PERIOD) {
+            Some(waiting) => waiting.message.clone(),
+            None => {
+                self.blocker_named = Instant::now();
+                format!("no place is free on {host}; when last looked at, {blocker} was in the way")
+            }
+        };
+        Hold { kind: HoldKind::Busy, reason, message }
     }
 
     fn guest(&self) -> Guest {
@@ -269,8 +343,8 @@ impl Supervisor {
         }
         let later = self.show(object, wishes, &stage).await;
         if stage.released() {
-            closing::release(&self.context, object, &stage).await;
-            return Next::Rest;
+            let left = stage.deleting.clone().map(|deleting| deleting.abandoned);
+            return self.let_go(object, stage, &left.unwrap_or_default()).await;
         }
         if wake.is_none() && hold.is_none() && later.is_none() {
             if let Some(again) = self.deliver(wishes, &stage).await {
@@ -280,95 +354,33 @@ impl Supervisor {
             self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
-        let recheck = match waits_on {
-            Some(HoldKind::Missing | HoldKind::Invalid) => {
-                let pause = self.recheck;
-                self.recheck = pause.saturating_mul(2).min(LONGEST_RECHECK);
-                Some(Instant::now() + pause)
-            }
-            Some(HoldKind::Busy) => Some(Instant::now() + LONGEST_RECHECK),
-            None => {
-                self.recheck = FIRST_RECHECK;
-                None
-            }
+        let recheck = self.recheck(&stage, waits_on);
+        let lively = match stage::live(&stage) {
+            Some(_) => self.following.look_again().map(|soon| Instant::now() + soon),
+            None => self.deliver(wishes, &stage).await,
         };
-        let lively = stage::live(&stage).and_then(|_| self.following.look_again());
-        let lively = lively.map(|soon| Instant::now() + soon);
         self.stage = Some(stage);
         let far = Instant::now() + Duration::from_secs(3600);
         let until = [wake.map(instant), recheck, later, lively].into_iter().flatten().min();
         Next::Wait(until.unwrap_or(far))
     }
 
-    /// Shows the stage in status if that says something new. More output alone is shown now
-    /// and then: gives the time for it.
-    async fn show(
-        &mut self,
-        object: &Arc<RemoteCommand>,
-        wishes: &Wishes,
-        stage: &Stage,
-    ) -> Option<Instant> {
-        let mut entry = ledger::Entry {
-            ledger: &mut self.ledger,
-            object,
-            plan: &wishes.plan,
-            following: &mut self.following,
-            source: &wishes.source,
-            ways: &self.ways,
-            overtaken: None,
-        };
-        let status = match entry.status(stage) {
-            Ok(status) => status,
-            Err(failure) => {
-                error!(%failure, "no status can be made");
-                return None;
+    /// When to look again, without being told to, for what the next launch waits on.
+    fn recheck(&mut self, stage: &Stage, waits_on: Option<HoldKind>) -> Option<Instant> {
+        let reason = stage.waiting.as_ref().map(|waiting| waiting.reason().to_owned());
+        if self.waited_for != reason {
+            self.recheck = FIRST_RECHECK;
+            self.waited_for.clone_from(&reason);
+        }
+        let pause = match waits_on? {
+            HoldKind::Busy if reason.as_deref() == Some(HOST_BUSY) => BUSY_RECHECK,
+            HoldKind::Busy | HoldKind::Missing | HoldKind::Invalid => {
+                let pause = self.recheck;
+                self.recheck = pause.saturating_mul(2).min(LONGEST_RECHECK);
+                pause
             }
         };
-        let shown = entry.ledger.shown();
-        if status == *shown {
-            return None;
-        }
-        let mut without_output = status.clone();
-        without_output.output.clone_from(&shown.output);
-        let due = self.shown_at + OUTPUT_PERIOD;
-        if without_output == *shown && Instant::now() < due {
-            return Some(due);
-        }
-        entry.show(stage, status).await;
-        self.shown_at = Instant::now();
-        None
-    }
-
-    /// Writes on what a saved result did not wait for: the record of it is swept afterwards.
-    async fn deliver(&mut self, wishes: &Wishes, stage: &Stage) -> Option<Instant> {
-        let known = stage.outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
-        let current = stage.current.as_ref().filter(|current| known && current.is_fenced())?;
-        if let Some(shown) = &self.ledger.shown().output {
-            let host = self.ways.host(&current.connection);
-            let resumed = self.following.resume(&wishes.source, &current.entry, shown, &host);
-            self.ended_here |= resumed;
-        }
-        self.following.deliver().await
-    }
-
-    /// Sweeps the host once the result is acknowledged and all output was written. Only the supervisor that brought it
-    /// about does: a restarted operator must not call on every host that ever ran something.
-    async fn sweep(&mut self, object: &Arc<RemoteCommand>, wishes: &Wishes, stage: &Stage) {
-        let sweep = closing::sweep_of(stage, &wishes.plan.uid)
-            .filter(|_| self.ended_here && self.following.is_delivered());
-        let Some((action, connection)) = sweep else { return };
-        let mut entry = ledger::Entry {
-            ledger: &mut self.ledger,
-            object,
-            plan: &wishes.plan,
-            following: &mut self.following,
-            source: &wishes.source,
-            ways: &self.ways,
-            overtaken: None,
-        };
-        if let Ok(saved) = save(&mut entry, stage, stage, action).await {
-            closing::sweep(&self.ways, &wishes.plan, &saved, &connection).await;
-        }
+        Some(Instant::now() + pause)
     }
 
     /// Waits until `until`, or until something is not as it was when `known` was looked at.
@@ -382,6 +394,7 @@ impl Supervisor {
         let poke = Arc::clone(&self.seat.poke);
         let mut sleep = pin!(sleep_until(until));
         loop {
+            let look = self.obstacles.next_look();
             tokio::select! {
                 changed = self.seat.object.changed() => {
                     let latest = self.seat.object.borrow_and_update().clone();
@@ -389,7 +402,13 @@ impl Supervisor {
                         return;
                     }
                 }
-                () = poke.notified() => return,
+                () = poke.notified() => {
+                    self.recheck = FIRST_RECHECK;
+                    return;
+                }
+                () = sleep_until(look) => if self.may_be_mended().await {
+                    return;
+                },
                 () = self.context.stop.cancelled() => return,
                 () = &mut sleep => return,
             }
@@ -410,9 +429,70 @@ impl Supervisor {
     }
 }
 
+/// Whether a command was seen gone, and its supervisor about to put the exit on record. That is
+/// a moment, and worth a second look before it is saved and shown.
+fn is_between(seen: &Seen) -> bool {
+    let Seen::Host { record, .. } = seen else { return false };
+    match &record.entry {
+        EntrySeen::Claimed(claimed) => {
+            let lives = (claimed.supervisor, claimed.command);
+            lives == (Life::Alive, Life::Gone) && claimed.exit.is_none() && claimed.stop.is_none()
+        }
+        EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => false,
+    }
+}
+
 /// A wall-clock time on the monotonic clock. An hour at most: the wall clock may be set.
 fn instant(time: Timestamp) -> Instant {
     let wait = Timestamp::now().duration_until(time);
     let wait = Duration::try_from(wait).unwrap_or_default();
     Instant::now() + wait.min(Duration::from_secs(3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::action::{Entry, Kind};
+    use crate::core::record::parse_exit;
+    use crate::core::record::{Claimed, HostRecord, OutputSeen, ProcessId, ProcessIds, Tree};
+
+    fn seen(supervisor: Life, command: Life, exit: bool) -> Seen {
+        let process = ProcessId { pid: 10, start: 1 };
+        let (boot, store) = ("b".to_owned(), "s".to_owned());
+        let claimed = Claimed {
+            processes: ProcessIds {
+                boot: boot.clone(),
+                supervisor: process.clone(),
+                command: process,
+            },
+            supervisor,
+            command,
+            watch: command,
+            exit: parse_exit("T 0 - ran 1999 - T 0 .", "T").filter(|_| exit),
+            stop: None,
+            claimed_uptime_ms: 1,
+        };
+        let entry = Entry {
+            uid: "u".to_owned(),
+            run: 1,
+            attempt: 1,
+            kind: Kind::Command,
+            token: "T".to_owned(),
+            machine: "m".to_owned(),
+            run_as: None,
+        };
+        let (entry_seen, output) = (EntrySeen::Claimed(claimed), OutputSeen::default());
+        let record =
+            HostRecord { boot, store, uptime_ms: 1, entry: entry_seen, tree: Tree::Empty, output };
+        Seen::Host { entry, record }
+    }
+
+    #[test]
+    fn only_the_moment_before_an_exit_is_on_record_is_worth_a_second_look() {
+        assert!(is_between(&seen(Life::Alive, Life::Gone, false)));
+        assert!(!is_between(&seen(Life::Alive, Life::Alive, false)), "it runs");
+        assert!(!is_between(&seen(Life::Alive, Life::Gone, true)), "its exit is known");
+        assert!(!is_between(&seen(Life::Gone, Life::Gone, false)), "its exit will not come");
+        assert!(!is_between(&Seen::Nothing));
+    }
 }

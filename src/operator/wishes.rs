@@ -8,9 +8,10 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::admission::HostKey;
 use super::following::Source;
+use crate::api::plan::limits_where_valid;
 use crate::api::{self, Place, RemoteCommand, RemoteHost};
 use crate::core::connection::Connection;
-use crate::core::plan::{Asked, Execution, Hold, Idempotency, Limits, Plan, Program, Retry};
+use crate::core::plan::{Asked, Execution, Hold, HoldKind, Idempotency, Plan, Program, Retry};
 
 /// Everything a turn is decided from, besides the stage.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub fn wishes(object: &RemoteCommand, hosts: &Store<RemoteHost>) -> Wishes {
     if let Some(connection) = &connection {
         asked.connection = serde_json::to_string(connection).unwrap_or_default();
         asked.poke = poke(connection, &resolve);
+        asked.hold = too_long(&asked.connection);
     }
     let plan = api::plan(object).unwrap_or_else(|invalid| {
         asked.hold = Some(invalid.hold());
@@ -64,6 +66,22 @@ impl Wishes {
 pub fn find(hosts: &Store<RemoteHost>, namespace: &str, name: &str) -> Option<RemoteHost> {
     let host = hosts.get(&ObjectRef::new(name).within(namespace))?;
     Some(RemoteHost::clone(&host))
+}
+
+/// The way is kept in status with each attempt, and an object has room for so much only: all
+/// of it is 1.5 MiB at most, or no result could be stored.
+const LONGEST_WAY: usize = 512 * 1024;
+
+fn too_long(connection: &str) -> Option<Hold> {
+    (connection.len() > LONGEST_WAY).then(|| Hold {
+        kind: HoldKind::Invalid,
+        reason: "InvalidSpec".to_owned(),
+        message: format!(
+            "the host keys of all hosts on the way have {} bytes; they have at most \
+             {LONGEST_WAY}: put more into config maps (hostKeys.configMapKeyRef)",
+            connection.len()
+        ),
+    })
 }
 
 /// Changes when a host on the way is changed, re-created, or becomes ready (which it also does
@@ -98,21 +116,14 @@ fn places(object: &RemoteCommand, namespace: &str, resolve: api::Resolve<'_>) ->
 
 /// Stands for a spec that cannot be carried out: it runs nothing.
 fn nothing(object: &RemoteCommand) -> Plan {
-    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let minute = Duration::from_secs(60);
     Plan {
         uid: object.uid().unwrap_or_default(),
         host: api::place(&object.spec).map(|place| place.name().to_owned()).unwrap_or_default(),
         idempotency: Idempotency::NonIdempotent,
         execution: Execution::Recorded,
         verify: None,
-        limits: Limits {
-            queue: hour,
-            execution: hour,
-            idle: None,
-            termination: minute,
-            resolve: hour,
-            cleanup: minute,
-        },
+        limits: limits_where_valid(&object.spec),
         retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
         success_exit_codes: vec![0],
         program: Program {
@@ -124,5 +135,49 @@ fn nothing(object: &RemoteCommand) -> Plan {
             run_as: None,
             output_limit: 0,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use serde_json::json;
+
+    use super::*;
+
+    fn wished(spec: serde_json::Value) -> Wishes {
+        let object = json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "a"}, "spec": spec,
+        });
+        let object: RemoteCommand = serde_json::from_value(object).unwrap();
+        let (hosts, _writer) = store();
+        wishes(&object, &hosts)
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_carried_out_still_has_its_limits() {
+        let wished = wished(json!({
+            "hostRef": {"name": "db-1"}, "command": ["true"],
+            "timeouts": {"queue": "3s", "cleanup": "4s"}, "output": {"sizeLimit": "much"},
+        }));
+        assert_eq!(wished.asked.hold.unwrap().reason, "InvalidSpec");
+        assert_eq!(wished.plan.limits.queue, Duration::from_secs(3));
+        assert_eq!(wished.plan.limits.cleanup, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_way_that_leaves_no_room_for_a_result_is_refused_before_anything_starts() {
+        let host = |known: String| {
+            json!({
+                "address": "a", "user": "u", "hostKeys": {"knownHosts": known},
+                "credentials": {"secretRef": {"name": "s"}},
+            })
+        };
+        let fits = wished(json!({"host": host("x".repeat(100_000)), "command": ["true"]}));
+        assert_eq!(fits.asked.hold, None);
+        let huge = wished(json!({"host": host("x".repeat(600_000)), "command": ["true"]}));
+        let hold = huge.asked.hold.unwrap();
+        assert_eq!(hold.reason, "InvalidSpec");
+        assert!(hold.message.contains("configMapKeyRef"), "{}", hold.message);
     }
 }

@@ -34,6 +34,11 @@ const QUEUE: usize = 1024;
 const SETTLE: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a save is tried that does not get through although the object can be read. Who
+/// waits for it is deaf until then.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon something that was refused and is only shown is tried again.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
 /// How much a write matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +72,8 @@ pub enum Acknowledged {
     Overtaken(Arc<RemoteCommand>),
     /// The object, or the object of this UID, does not exist.
     Gone,
+    /// It is not stored, and will not be for being repeated: why.
+    Refused(String),
 }
 
 enum Message {
@@ -139,6 +146,7 @@ struct Pending {
     acknowledge: Option<oneshot::Sender<Acknowledged>>,
     /// Order of arrival.
     number: u64,
+    begun: Instant,
     not_before: Instant,
     pause: Duration,
     /// An earlier try may have been stored: read before writing.
@@ -235,6 +243,7 @@ impl Task {
             request,
             acknowledge,
             number: self.number,
+            begun: Instant::now(),
             not_before: Instant::now() + settle,
             pause: FIRST_PAUSE,
             doubtful: false,
@@ -265,7 +274,7 @@ impl Task {
     }
 
     fn settle(&mut self, tried: Tried) {
-        let Tried { mut pending, answer } = tried;
+        let Tried { pending, answer } = tried;
         let uid = pending.request.key.uid.clone();
         self.busy.remove(&uid);
         let result = match answer {
@@ -281,18 +290,36 @@ impl Task {
                 self.known.remove(&uid);
                 Acknowledged::Gone
             }
-            Answer::Uncertain(failure) => {
-                let key = &pending.request.key;
-                warn!(namespace = key.namespace, name = key.name, %failure, "status not written yet");
-                pending.doubtful = true;
-                pending.not_before = Instant::now() + pending.pause;
-                pending.pause = pending.pause.saturating_mul(2).min(LONGEST_PAUSE);
-                // Something newer for the object says all that this one would have said.
-                self.pending.entry(uid).or_insert(pending);
-                return;
+            Answer::Refused(message) => {
+                self.known.remove(&uid);
+                if pending.acknowledge.is_none() {
+                    return self.put_back(pending, &message, AFTER_REFUSAL);
+                }
+                Acknowledged::Refused(message)
+            }
+            Answer::Unstored(failure)
+                if pending.acknowledge.is_some() && pending.begun.elapsed() >= PATIENCE =>
+            {
+                self.known.remove(&uid);
+                Acknowledged::Refused(failure.to_string())
+            }
+            Answer::Uncertain(failure) | Answer::Unstored(failure) => {
+                let pause = pending.pause;
+                return self.put_back(pending, &failure.to_string(), pause);
             }
         };
         pending.acknowledge.map(|done| done.send(result));
+    }
+
+    /// To be tried again after `pause`, unless there is something newer for the object, which
+    /// says all that this one would have said.
+    fn put_back(&mut self, mut pending: Pending, why: &str, pause: Duration) {
+        let key = &pending.request.key;
+        warn!(namespace = key.namespace, name = key.name, why, "status not written yet");
+        pending.doubtful = true;
+        pending.not_before = Instant::now() + pause;
+        pending.pause = pending.pause.saturating_mul(2).min(LONGEST_PAUSE);
+        self.pending.entry(pending.request.key.uid.clone()).or_insert(pending);
     }
 }
 
@@ -350,5 +377,42 @@ mod tests {
         });
         assert!(task.await.is_err());
         tokio::time::timeout(LIMIT, writer.ended()).await.unwrap();
+    }
+
+    /// A writer all of whose tries end in this way.
+    fn writer(answer: fn() -> Answer) -> (Writer, Arc<AtomicU32>) {
+        let tries = Arc::new(AtomicU32::new(0));
+        let made = Arc::clone(&tries);
+        let writer = Writer::start_with(Arc::new(move |_, _, _| {
+            made.fetch_add(1, Ordering::SeqCst);
+            async move { answer() }.boxed()
+        }));
+        (writer, tries)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_refused_status_is_told_at_once() {
+        let (writer, tries) = writer(|| Answer::Refused("too large".to_owned()));
+        let saved = tokio::time::timeout(LIMIT, writer.save(request())).await.unwrap();
+        assert!(matches!(saved, Some(Acknowledged::Refused(_))), "{saved:?}");
+        assert_eq!(tries.load(Ordering::SeqCst), 1, "nothing is repeated unchanged");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_save_that_does_not_get_through_is_given_back_after_a_while() {
+        let broken = || Answer::Unstored(Failure::Doubtful("webhook".to_owned()));
+        let (writer, _) = writer(broken);
+        let begun = Instant::now();
+        let saved = tokio::time::timeout(LIMIT * 2, writer.save(request())).await.unwrap();
+        assert!(matches!(saved, Some(Acknowledged::Refused(_))), "{saved:?}");
+        assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_is_tried_again_at_leisure_after_a_refusal() {
+        let (writer, tries) = writer(|| Answer::Refused("not now".to_owned()));
+        writer.show(request()).await;
+        tokio::time::sleep(AFTER_REFUSAL * 2 + LONGEST_PAUSE).await;
+        assert_eq!(tries.load(Ordering::SeqCst), 3);
     }
 }

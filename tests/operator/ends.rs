@@ -27,8 +27,9 @@ async fn a_command_succeeds_and_says_so_in_every_way_there_is() {
     assert_eq!(output.stdout.tail.as_deref(), Some("hello from $HOME\n"));
     assert_eq!((output.stdout.bytes, output.open), (17, false));
     assert_eq!(world.logged("hello"), ["hello from $HOME"]);
-    let completed = async || world.events("hello").await.iter().any(|(r, _)| r == "Completed");
-    world.reaches("an Event tells of it", completed).await;
+    for reason in ["Running", "Completed"] {
+        world.tells("hello", reason).await;
+    }
     assert!(world.events("hello").await.iter().all(|(_, note)| !note.contains("HOME")));
 }
 
@@ -42,6 +43,29 @@ async fn an_exit_code_is_a_failure_with_its_evidence() {
     assert_eq!(status.evidence.as_deref(), Some("Exited"));
     assert_eq!(status.output.as_ref().unwrap().stderr.tail.as_deref(), Some("failing\n"));
     assert_eq!(condition(&object, "Stalled"), "True");
+    let note = world.tells("three", "NonZeroExit").await;
+    assert!(note.contains("exit code 3") && !note.contains("failing"), "{note}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_output_beyond_its_limit_is_marked_as_cut_in_status_and_log() {
+    let world = World::new().await;
+    let spec = json!({
+        "script": "printf '%s' 0123456789; head -c 2000 /dev/zero | tr '\\0' x",
+        "execution": "Direct",
+        "output": {"sizeLimit": "1Ki"},
+    });
+    world.command("wordy", spec).await;
+    let object = world.shows("wordy", "Succeeded", "Completed").await;
+    let stdout = object.status.unwrap().output.unwrap().stdout;
+    assert_eq!((stdout.bytes, stdout.truncated), (1024, true));
+    world
+        .reaches("the log says where it was cut", async || {
+            let log = std::fs::read_to_string(world.log(0)).unwrap();
+            let mut cuts = log.lines().filter(|line| line.contains("outputTruncated"));
+            cuts.any(|line| line.contains("\"wordy\"") && line.contains("\"offset\":1024"))
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,10 +221,9 @@ async fn an_unreachable_host_holds_deletion_up_to_its_limit_and_what_stays_is_na
     world.link.cut().await.unwrap();
     world.delete("left").await;
     world.is_gone("left").await;
-    let abandoned = async || world.events("left").await.iter().any(|(r, _)| r == "Abandoned");
-    world.reaches("an Event names what stays where", abandoned).await;
     let events = world.events("left").await;
-    let (_, note) = events.iter().find(|(reason, _)| reason == "Abandoned").unwrap();
-    assert!(note.contains("local"), "{note}");
+    let note = events.iter().find(|(reason, _)| reason == "Abandoned").map(|(_, note)| note);
+    let note = note.expect("it is told before the object goes");
+    assert!(note.contains("local") && note.contains("may stay"), "{note}");
     assert_eq!(world.sleepers(), 1, "nothing is pretended");
 }

@@ -106,11 +106,16 @@ async fn a_cut_link_is_said_and_the_command_goes_on() {
 }
 
 /// Removes every record on the host while it cannot be reached.
-async fn wipe(world: &World, name: &str) {
-    world.reaches("it has begun", async || world.lines("starts").len() == 1).await;
-    world.shows(name, "Running", "Running").await;
+async fn wipe(world: &World, names: &[&str]) {
+    let begun = async || world.lines("starts").len() == names.len();
+    world.reaches("all have begun", begun).await;
+    for name in names {
+        world.shows(name, "Running", "Running").await;
+    }
     world.link.cut().await.unwrap();
-    world.shows(name, "Running", "Reattaching").await;
+    for name in names {
+        world.shows(name, "Running", "Reattaching").await;
+    }
     let records = world.sshd.state();
     for entry in fs::read_dir(&records).unwrap() {
         let path = entry.unwrap().path();
@@ -129,7 +134,7 @@ async fn a_wiped_record_is_doubt_and_never_a_second_start() {
     let world = World::new().await;
     let script = format!("echo start >> {}; sleep 1000", world.file("starts").display());
     world.command("wiped", json!({"script": script})).await;
-    wipe(&world, "wiped").await;
+    wipe(&world, &["wiped"]).await;
     world.shows("wiped", "Unknown", "RecordWiped").await;
     assert_eq!(world.lines("starts").len(), 1);
     let word = json!({"resolution": {"run": 1, "attempt": 1, "as": "Failed"}});
@@ -149,16 +154,55 @@ async fn a_wiped_record_of_an_idempotent_command_is_fenced_and_retried() {
     let spec = json!({"script": script, "idempotency": "Idempotent", "retry": retry,
                       "timeouts": {"termination": "1s"}});
     world.command("wiped", spec).await;
-    wipe(&world, "wiped").await;
+    wipe(&world, &["wiped"]).await;
     let object = world.shows("wiped", "Succeeded", "Completed").await;
     assert_eq!(object.status.unwrap().attempt, Some(2));
     assert_eq!(world.sleepers(), 0, "the first attempt was ended before the second began");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_ends_the_doubt_and_until_then_no_ttl_takes_it_away() {
+    let world = World::new().await;
+    let file = |name: &str| world.file(name).display().to_string();
+    let script = format!(
+        "echo start >> {}; test -e {} || {{ sleep 1000; exit 1; }}",
+        file("starts"),
+        file("repaired")
+    );
+    let timeouts = json!({"termination": "1s"});
+    let spec = json!({"script": script, "timeouts": timeouts, "ttlSecondsAfterFinished": 1});
+    let names = ["accepted", "retried"];
+    for name in names {
+        world.command(name, spec.clone()).await;
+    }
+    wipe(&world, &names).await;
+    for name in names {
+        world.shows(name, "Unknown", "RecordWiped").await;
+        world.tells(name, "RecordWiped").await;
+    }
+    let fleeting = json!({"command": ["true"], "ttlSecondsAfterFinished": 2});
+    world.command("fleeting", fleeting).await;
+    world.is_gone("fleeting").await;
+    for name in names {
+        world.shows(name, "Unknown", "RecordWiped").await;
+        world.patch(name, json!({"ttlSecondsAfterFinished": null})).await;
+    }
+
+    let word = |verdict: &str| json!({"resolution": {"run": 1, "attempt": 1, "as": verdict}});
+    world.patch("accepted", word("Succeeded")).await;
+    world.shows("accepted", "Succeeded", "Resolved").await;
+    fs::write(world.file("repaired"), "").unwrap();
+    world.patch("retried", word("Retry")).await;
+    let object = world.shows("retried", "Succeeded", "Completed").await;
+    let status = object.status.unwrap();
+    assert_eq!((status.run, status.attempt), (Some(1), Some(2)));
+    assert_eq!(world.lines("starts").len(), 3, "one more start, and for one of them only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_host_processes_leave_doubt_and_not_a_result() {
     let world = World::new().await;
-    world.command("shot", json!({"command": ["sleep", "1000"]})).await;
+    world.command("shot", json!({"script": "printf 'not a whole line'; sleep 1000"})).await;
     world
         .until("shot", "its process is seen", |object| {
             let status = object.status.as_ref();
@@ -179,4 +223,6 @@ async fn killed_host_processes_leave_doubt_and_not_a_result() {
     // Whether the supervisor could still write down that its command was killed is a race.
     let reason = status.reason.unwrap();
     assert!(["LostNoRecord", "Signaled"].contains(&reason.as_str()), "{reason}");
+    let logged = async || world.logged("shot") == ["not a whole line"];
+    world.reaches("its output is written to the end", logged).await;
 }

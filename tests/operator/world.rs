@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use remote_command::api::{RemoteCommand, RemoteHost};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -75,11 +78,16 @@ async fn allow_leases(client: &kube::Client, namespace: &str) {
     role.metadata.namespace = None;
     let mut binding: RoleBinding = serde_saphyr::from_str(of_kind("RoleBinding").unwrap()).unwrap();
     binding.metadata.namespace = None;
+    let parameters = PatchParams::apply("world");
     let roles = Api::<Role>::namespaced(client.clone(), namespace);
-    roles.create(&PostParams::default(), &role).await.unwrap();
+    let name = role.metadata.name.clone().unwrap();
+    roles.patch(&name, &parameters, &Patch::Apply(&role)).await.unwrap();
     let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
-    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    bindings.patch(&name, &parameters, &Patch::Apply(&binding)).await.unwrap();
 }
+
+/// The user whose rights `deploy/rbac.yaml` grants.
+const OPERATOR: &str = "remote-command-operator";
 
 // In the order in which they end.
 pub struct World {
@@ -140,17 +148,22 @@ impl World {
         self.declare_host_with(name, json!({})).await;
     }
 
-    /// A host that is reached over the link, with these fields beside.
-    pub async fn declare_host_with(&self, name: &str, fields: Value) {
+    /// The spec of a host that is reached over the link.
+    pub fn host_spec(&self) -> Value {
         let port = self.link.port();
         let known = self.sshd.recipe().known_hosts_line(Kind::Ed25519, port).unwrap();
-        let mut spec = json!({
+        json!({
             "address": "127.0.0.1",
             "port": port,
             "user": self.sshd.user(),
             "hostKeys": {"knownHosts": known},
             "credentials": {"secretRef": {"name": "ssh"}},
-        });
+        })
+    }
+
+    /// A host that is reached over the link, with these fields beside.
+    pub async fn declare_host_with(&self, name: &str, fields: Value) {
+        let mut spec = self.host_spec();
         for (field, value) in fields.as_object().unwrap() {
             spec[field] = value.clone();
         }
@@ -178,7 +191,7 @@ impl World {
     /// Starts another one that gets to the API server over `link`.
     pub fn start_operator_over(&self, link: &Link, options: &[&str]) -> usize {
         let number = self.operators.lock().unwrap().len();
-        let kubeconfig = self.kubeconfig(number);
+        let kubeconfig = self.kubeconfig(number, OPERATOR);
         let direct = format!("127.0.0.1:{}", self.plane.recipe().api_port());
         let over = format!("127.0.0.1:{}", link.port());
         let text = fs::read_to_string(&kubeconfig).unwrap().replace(&direct, &over);
@@ -190,17 +203,33 @@ impl World {
         number
     }
 
-    fn kubeconfig(&self, number: usize) -> PathBuf {
+    /// Lets the operator have its Lease in this namespace.
+    pub async fn allow_leases(&self, namespace: &str) {
+        allow_leases(&self.client, namespace).await;
+    }
+
+    /// Starts one with the rights of another user.
+    pub fn start_operator_as(&self, user: &str) {
+        let mut operators = self.operators.lock().unwrap();
+        let program = self.program_of(operators.len(), user);
+        operators.push(program.start().unwrap());
+    }
+
+    fn kubeconfig(&self, number: usize, user: &str) -> PathBuf {
         let directory = self.place.join(&format!("operator-{number}"));
         fs::create_dir_all(&directory).unwrap();
         let kubeconfig = directory.join("kubeconfig");
-        let user = self.plane.recipe().kubeconfig_for("remote-command-operator", "").unwrap();
+        let user = self.plane.recipe().kubeconfig_for(user, "").unwrap();
         fs::write(&kubeconfig, user).unwrap();
         kubeconfig
     }
 
     fn program(&self, number: usize) -> Program {
-        let kubeconfig = self.kubeconfig(number);
+        self.program_of(number, OPERATOR)
+    }
+
+    fn program_of(&self, number: usize, user: &str) -> Program {
+        let kubeconfig = self.kubeconfig(number, user);
         let state = kubeconfig.with_file_name("state");
         let [port] = free_ports().unwrap();
         Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))
@@ -255,7 +284,7 @@ impl World {
     /// Creates a command on host `local` with these fields of its spec.
     pub async fn command(&self, name: &str, fields: Value) -> RemoteCommand {
         let mut spec = fields;
-        if spec.get("hostRef").is_none() {
+        if spec.get("hostRef").is_none() && spec.get("host").is_none() {
             spec["hostRef"] = json!({"name": "local"});
         }
         let object = json!({
@@ -270,6 +299,37 @@ impl World {
     pub async fn patch(&self, name: &str, spec: Value) {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.commands().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Every version of the object from `first` on, until one is as wanted: that one is the
+    /// last.
+    pub async fn versions(
+        &self,
+        first: &RemoteCommand,
+        holds: impl Fn(&RemoteCommand) -> bool,
+    ) -> Vec<RemoteCommand> {
+        let name = first.metadata.name.clone().unwrap();
+        let selector = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let version = first.metadata.resource_version.clone().unwrap();
+        let commands = self.commands();
+        let mut events = commands.watch(&selector, &version).await.unwrap().boxed();
+        let mut versions = Vec::new();
+        let watched = tokio::time::timeout(LIMIT, async {
+            while let Some(event) = events.try_next().await.unwrap() {
+                if let WatchEvent::Modified(object) = event {
+                    let last = holds(&object);
+                    versions.push(object);
+                    if last {
+                        return;
+                    }
+                }
+            }
+        });
+        if watched.await.is_err() {
+            let words: Vec<_> = versions.iter().map(word).collect();
+            panic!("{name} was {words:?}\n{}", self.last_words());
+        }
+        versions
     }
 
     pub async fn delete(&self, name: &str) {
@@ -336,6 +396,17 @@ impl World {
             regarding == Some(name)
         });
         about.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect()
+    }
+
+    /// Waits for an Event about an object with this reason; gives its note.
+    pub async fn tells(&self, name: &str, reason: &str) -> String {
+        let mut found = None;
+        self.reaches(&format!("an Event {reason} about {name}"), async || {
+            found = self.events(name).await.into_iter().find(|(told, _)| told == reason);
+            found.is_some()
+        })
+        .await;
+        found.unwrap().1
     }
 
     /// How many of the `sleep 1000` that commands started are alive on the host.

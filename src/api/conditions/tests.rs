@@ -73,6 +73,7 @@ pub(super) fn shown(
 ) -> RemoteCommandStatus {
     let known = Known {
         stage,
+        to_be_followed: false,
         record: record(stage),
         summary,
         output: None,
@@ -208,6 +209,47 @@ fn tails_end_within_their_bytes_and_begin_with_a_whole_character() {
     assert_eq!(tail("xäy", 2).as_deref(), Some("y"), "not half an ä");
     assert_eq!(tail("hello", 0), None);
     assert_eq!(tail("", 10), None);
+}
+
+#[test]
+fn tails_are_bounded_as_they_are_stored_and_not_only_as_they_are() {
+    let tail = |text: &str| {
+        let mut output = OutputStatus::default();
+        output.stdout.tail = Some(text.to_owned());
+        bounded(output, 600).stdout.tail.unwrap()
+    };
+    for text in ["\u{1}".repeat(1000), "<>&".repeat(1000), "\u{1b}[0m".repeat(1000)] {
+        let kept = tail(&text);
+        assert!(!kept.is_empty() && text.ends_with(&kept));
+        // Go's encoder, which the API server uses, escapes these as well.
+        let stored = serde_json::to_string(&kept).unwrap();
+        let escaped = stored.matches(['<', '>', '&']).count();
+        assert!(stored.len() + 5 * escaped <= 1202, "{} bytes", stored.len());
+    }
+    let ordinary = "a line with \"quotes\"\n".repeat(100);
+    assert_eq!(tail(&ordinary).len(), 600, "ordinary text is cut by its bytes alone");
+}
+
+#[test]
+fn the_observed_generation_waits_for_the_run_it_asks_for() {
+    let object = command(json!({"status": {"observedGeneration": 2}}));
+    let summary = summary(phase::Phase::Succeeded, "Completed", "TTTTFF");
+    let stage = Stage { run: 1, ..Stage::default() };
+    for (to_be_followed, generation) in [(true, 2), (false, 3)] {
+        let known = Known {
+            stage: &stage,
+            to_be_followed,
+            record: record(&stage),
+            summary: &summary,
+            output: None,
+            previous: object.status.as_ref(),
+            now: NOW,
+        };
+        let status = status(&object, known);
+        assert_eq!(status.observed_generation, generation);
+        let conditions = status.conditions.unwrap();
+        assert!(conditions.iter().all(|c| c.observed_generation == Some(generation)));
+    }
 }
 
 #[test]

@@ -197,3 +197,14 @@ fn wishes_are_read_from_the_object_as_it_is() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
     assert!(asked(&object).delete);
 }
+
+#[test]
+fn limits_that_are_valid_hold_although_others_are_not() {
+    let timeouts = json!({"queue": "soon", "cleanup": "5s", "idle": "7s"});
+    let object = command(json!({"timeouts": timeouts}));
+    assert!(plan(&object).is_err());
+    let limits = limits_where_valid(&object.spec);
+    assert_eq!(limits.queue, Duration::from_secs(3600), "its default");
+    assert_eq!(limits.cleanup, Duration::from_secs(5));
+    assert_eq!(limits.idle, Some(Duration::from_secs(7)));
+}

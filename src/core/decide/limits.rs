@@ -254,7 +254,7 @@ impl Turn<'_> {
             }
         }
         if self.stage.current.as_ref().is_some_and(|a| !a.direct) {
-            left.push(format!("the records of {} stay on {host}", self.plan.uid));
+            left.push(format!("the records of {} may stay on {host}", self.plan.uid));
         }
         if left.is_empty() {
             left.push(format!("nothing is known to be left on {host}"));

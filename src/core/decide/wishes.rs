@@ -22,9 +22,7 @@ impl Turn<'_> {
 
     /// True when the outcome is on record and another run was asked for.
     pub(super) fn another_run_is_wanted(&self) -> bool {
-        let token = &self.asked.rerun_token;
-        let rerun = !token.is_empty() && *token != self.stage.observed_rerun_token;
-        self.stage.outcome.is_some() && (rerun || self.spec_moved_on())
+        self.stage.outcome.is_some() && self.stage.is_to_be_followed(self.asked)
     }
 
     fn begin_run(&mut self) {

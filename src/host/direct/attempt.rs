@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::spool::Spool;
 use crate::core::record::{DirectSeen, exit_from_channel};
-use crate::host::{Event, Input, Stream};
+use crate::host::{Chunk, Event, Input, Stream};
 
 /// Most noise looked through for the nonce; behind it the search goes on in the newest part.
 const NOISE: usize = 64 * 1024;
@@ -164,12 +164,14 @@ impl Attempt {
         }
     }
 
-    pub(super) fn read(&self, stream: Stream, offset: u64, max: u32) -> (u64, Vec<u8>) {
+    pub(super) fn read(&self, stream: Stream, offset: u64, max: u32) -> Chunk {
         let state = self.lock();
-        match stream {
-            Stream::Stdout => state.stdout.spool.read(offset, max),
-            Stream::Stderr => state.stderr.spool.read(offset, max),
-        }
+        let spool = match stream {
+            Stream::Stdout => &state.stdout.spool,
+            Stream::Stderr => &state.stderr.spool,
+        };
+        let (offset, bytes) = spool.read(offset, max);
+        Chunk { stream, offset, bytes, truncated: spool.is_truncated() }
     }
 }
 

@@ -98,11 +98,10 @@ impl DirectHost {
 
     /// Output from `offset`; where that is gone, from the oldest byte kept.
     pub(crate) fn read(&self, entry: &Entry, stream: Stream, offset: u64, max: u32) -> Chunk {
-        let (offset, bytes) = match self.attempt(entry) {
+        match self.attempt(entry) {
             Some(attempt) => attempt.read(stream, offset, max),
-            None => (offset, Vec::new()),
-        };
-        Chunk { stream, offset, bytes }
+            None => Chunk { stream, offset, bytes: Vec::new(), truncated: false },
+        }
     }
 
     fn attempt(&self, entry: &Entry) -> Option<Arc<Attempt>> {

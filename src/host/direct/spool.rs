@@ -39,6 +39,11 @@ impl Spool {
         self.start + self.kept.len() as u64
     }
 
+    /// Whether the stream had more than its limit.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.refused > 0
+    }
+
     /// At most `max` bytes from `offset`, or from the oldest byte kept when that is later: the
     /// first number is where they begin.
     pub(super) fn read(&self, offset: u64, max: u32) -> (u64, Vec<u8>) {

@@ -32,7 +32,7 @@ impl Host for Cut {
         if bytes.is_empty() && from < TEXT.len() {
             return Err(Fault::new(Transient::ConnectionLost, "cut"));
         }
-        Ok(Chunk { stream, offset, bytes: bytes.to_vec() })
+        Ok(Chunk { stream, offset, bytes: bytes.to_vec(), truncated: false })
     }
 }
 
@@ -183,4 +183,39 @@ async fn output_of_an_ended_command_goes_on_after_a_restart() {
     assert_eq!(place.sink.texts(), ["one", "two", "three"]);
     let mut later = Following::new(place.output.clone());
     assert!(!later.resume(&source(), &entry(), &shown, &host), "all of it was written");
+}
+
+#[tokio::test]
+async fn the_rest_of_an_earlier_attempt_is_written_while_the_next_one_is_followed() {
+    let place = Place::new();
+    let cut = Arc::new(Cut(Mutex::new(6)));
+    let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
+    let mut following = Following::new(place.output.clone());
+    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    let mut next = ended(0, true);
+    if let Seen::Host { entry, .. } = &mut next {
+        (entry.attempt, entry.token) = (2, "U".to_owned());
+    }
+    following.observe(&source(), &next, &host).await;
+    assert!(!following.is_delivered(), "the link was lost on the way");
+    *cut.0.lock().unwrap() = TEXT.len();
+    deliver(&mut following).await;
+    assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+    assert!(following.is_delivered());
+}
+
+#[tokio::test]
+async fn what_is_given_up_of_an_earlier_attempt_is_told_as_a_gap() {
+    let place = Place::new();
+    let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(6)));
+    let mut following = Following::new(place.output.clone());
+    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    let mut given_up = following.current.take().unwrap();
+    let long_ago = Instant::now().checked_sub(PATIENCE * 2).unwrap();
+    given_up.moved = long_ago;
+    given_up.deliver_rest().await;
+    let log = String::from_utf8(place.sink.0.lock().unwrap().clone()).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "outputGap", "{log}");
+    assert_eq!((&last["offset"], &last["bytes"]), (&6.into(), &7.into()), "{log}");
 }

@@ -1,0 +1,134 @@
+//! Statuses that the API server refuses, and stages that cannot be read: nothing is done that
+//! is not saved, and yet the object is not stuck.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::world::{World, condition};
+
+/// Lets a policy of the cluster refuse the statuses for which `expression` is false.
+async fn refuse_unless(world: &World, expression: &str) {
+    let name = &world.namespace;
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+                "resourceRules": [{
+                    "apiGroups": ["remotecommand.dev"], "apiVersions": ["*"],
+                    "operations": ["UPDATE"], "resources": ["remotecommands/status"],
+                }],
+            },
+            "validations": [{"expression": expression, "message": "not as the policy wants it"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    });
+    for (file, object) in [("policy", policy), ("binding", binding)] {
+        let path = world.file(file);
+        std::fs::write(&path, object.to_string()).unwrap();
+        world.plane.kubectl(&["apply", "-f", &path.display().to_string()]).await.unwrap();
+    }
+    let theirs = json!({"command": ["true"], "managedBy": "example.com/other"});
+    world.command("canary", theirs).await;
+    let output = json!({"stdout": {"bytes": 1, "tail": "x", "truncated": false},
+                        "stderr": {"bytes": 0, "truncated": false}, "open": true});
+    let patch = Patch::Merge(json!({"status": {"output": output}}));
+    let parameters = PatchParams { dry_run: true, ..PatchParams::default() };
+    world
+        .reaches("the policy is in force", async || {
+            let tried = world.commands().patch_status("canary", &parameters, &patch).await;
+            tried.is_err_and(|error| error.to_string().contains("not as the policy wants it"))
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_status_is_refused_starts_nothing_and_hears_a_cancel() {
+    let world = World::new().await;
+    refuse_unless(&world, "has(object.spec.cancel) && object.spec.cancel").await;
+    let script = format!("echo start >> {}", world.file("starts").display());
+    world.command("deaf", json!({"script": script})).await;
+    let note = world.tells("deaf", "StatusRefused").await;
+    assert!(note.contains("not as the policy wants it"), "{note}");
+    world.patch("deaf", json!({"cancel": true})).await;
+    let object = world.shows("deaf", "Failed", "Cancelled").await;
+    assert_eq!(object.status.unwrap().evidence.as_deref(), Some("NeverStarted"));
+    assert_eq!(world.lines("starts"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_command_whose_status_is_refused_ends() {
+    let world = World::new().await;
+    let spec = json!({"command": ["sleep", "1000"], "timeouts": {"cleanup": "2s"}});
+    world.command("running", spec).await;
+    world.reaches("it runs", async || world.sleepers() == 1).await;
+    refuse_unless(&world, "false").await;
+    world.command("waiting", json!({"command": ["true"]})).await;
+    world.tells("waiting", "StatusRefused").await;
+    for name in ["waiting", "running"] {
+        world.delete(name).await;
+        world.is_gone(name).await;
+    }
+    let note = world.tells("running", "Abandoned").await;
+    assert!(note.contains("may be alive"), "{note}");
+    assert!(world.events("waiting").await.iter().all(|(reason, _)| reason != "Abandoned"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_stored_without_its_tails_where_they_are_what_is_refused() {
+    let world = World::new().await;
+    let bare = "!has(object.status.output) || !has(object.status.output.stdout.tail)";
+    refuse_unless(&world, bare).await;
+    world.command("terse", json!({"command": ["echo", "hello"]})).await;
+    let object = world.shows("terse", "Succeeded", "Completed").await;
+    let output = object.status.unwrap().output.unwrap();
+    assert_eq!((output.stdout.bytes, output.stdout.tail), (6, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_cannot_be_read_is_said_left_as_it_is_and_does_not_hold_deletion_for_ever() {
+    let world = World::new().await;
+    let spec = json!({"command": ["true"], "suspend": true, "timeouts": {"cleanup": "2s"}});
+    world.command("odd", spec).await;
+    world.shows("odd", "Pending", "Suspended").await;
+    let newer = json!({"version": 2, "revision": 7, "odd": {"words": "of a newer version"}});
+    let patch = Patch::Merge(json!({"status": {"stage": newer}}));
+    world.commands().patch_status("odd", &PatchParams::default(), &patch).await.unwrap();
+    let object = world
+        .until("odd", "it is said", |object| {
+            let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+            let mut stalled = conditions.filter(|condition| condition.type_ == "Stalled");
+            stalled.any(|c| c.status == "True" && c.reason == "StageUnreadable")
+        })
+        .await;
+    assert_eq!(condition(&object, "Finished"), "False");
+    let stage = object.status.unwrap().stage.unwrap();
+    assert_eq!((stage.version, stage.revision), (2, 7));
+    assert_eq!(stage.rest["odd"]["words"], "of a newer version");
+    world.delete("odd").await;
+    world.is_gone("odd").await;
+    let note = world.tells("odd", "Abandoned").await;
+    assert!(note.contains("cannot be read"), "{note}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_leaves_no_room_for_a_status_starts_nothing_says_so_and_can_be_deleted() {
+    let world = World::new().await;
+    // etcd takes 1.5 MiB; what is left beside this is too little for a stage and conditions.
+    let words: Vec<_> = (0..12).map(|n| format!("V{n}")).collect();
+    let env: Vec<_> =
+        words.iter().map(|name| json!({"name": name, "value": "x".repeat(130_850)})).collect();
+    let script = format!("echo start >> {}", world.file("starts").display());
+    world.command("stuffed", json!({"script": script, "env": env})).await;
+    let note = world.tells("stuffed", "StatusRefused").await;
+    assert!(note.contains("too large"), "{note}");
+    assert_eq!(world.lines("starts"), Vec::<String>::new());
+    world.delete("stuffed").await;
+    world.is_gone("stuffed").await;
+}
