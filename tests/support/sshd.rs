@@ -230,10 +230,12 @@ impl Recipe {
         lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));
-        lines.push(format!("AuthorizedKeysFile {}", self.authorized_keys().display()));
+        // A percent sign would begin a token of sshd's.
+        let authorized = self.authorized_keys().display().to_string().replace('%', "%%");
+        lines.push(format!("AuthorizedKeysFile \"{authorized}\""));
         for kind in &options.host_keys {
             let key = self.directory.join(format!("host_{}", kind.name()));
-            lines.push(format!("HostKey {}", key.display()));
+            lines.push(format!("HostKey \"{}\"", key.display()));
         }
         // Only the first SetEnv counts, so all variables are in one.
         let mut set = format!("SetEnv \"HOME={}\" \"{}\"", self.home().display(), self.mark());
