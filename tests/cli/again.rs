@@ -1,11 +1,16 @@
 //! Killed, interrupted, cut off, and run again.
 
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{Bench, LIMIT, ONE_TO_TEN, Running, counting, host, host_at, script, starts};
+use crate::bench::{
+    Bench, LIMIT, ONE_TO_TEN, Running, counting, host, host_at, manifest, script, starts,
+};
 use crate::support::block_until;
 use crate::support::link::Link;
 use crate::support::sshd::{Kind, Options, Sshd};
@@ -171,4 +176,95 @@ fn two_at_once_on_the_same_command_are_one_too_many() {
     assert_eq!(second.code(), 227, "{second:?}");
     assert!(second.err.contains("another `remote-command run` of it is at work"), "{second:?}");
     assert_eq!(first.told().code(), 7);
+}
+
+#[test]
+fn a_file_that_was_emptied_in_between_gets_all_output_again() {
+    let bench = Bench::local();
+    let (text, out) = (counting(&bench), bench.path("out"));
+    let into_file = || {
+        let mut command = bench.command(&text, &["--new-run", "-q"]);
+        command.stdout(File::create(&out).unwrap());
+        Running::start(&mut command)
+    };
+    let first = into_file();
+    assert!(block_until(LIMIT, || bench.offset_written() >= 4));
+    first.signal(Signal::SIGKILL);
+    drop(first);
+    assert_eq!(into_file().told().code(), 7);
+    assert_eq!(fs::read_to_string(&out).unwrap(), ONE_TO_TEN);
+    assert_eq!(starts(&bench), 1);
+}
+
+#[test]
+fn that_nothing_was_started_is_told_even_when_quiet() {
+    let bench = Bench::local();
+    let text = script("a", "true");
+    let first = bench.run(&text, &["-q"]);
+    assert_eq!((first.code(), first.err.as_str()), (0, ""), "{first:?}");
+    let again = bench.run(&text, &["-q"]);
+    assert_eq!(again.code(), 0, "{again:?}");
+    assert!(again.err.contains("it had ended before; nothing was started; --new-run"), "{again:?}");
+    let new = bench.run(&text, &["-q", "--new-run"]);
+    assert_eq!((new.code(), new.err.as_str()), (0, ""), "{new:?}");
+}
+
+/// A command that asks for another attempt, a minute later.
+fn backing_off() -> String {
+    let spec = "command: [sh, -c, 'echo up; exit 75']\nidempotency: Idempotent\n\
+                retry: {exitCodes: [75], backoff: {initial: 60s, max: 60s}}";
+    manifest("a", spec)
+}
+
+#[test]
+fn left_between_two_attempts_nothing_is_said_to_run() {
+    let bench = Bench::local();
+    let mut run = Running::start(&mut bench.command(&backing_off(), &["--detach-on-interrupt"]));
+    let told_of = BufReader::new(run.0.stderr.take().unwrap());
+    let mut lines = told_of.lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains("Pending/BackingOff")));
+    run.signal(Signal::SIGINT);
+    let last = lines.last().unwrap();
+    assert_eq!(run.told().code(), 226, "{last}");
+    assert!(last.contains("left before another attempt"), "{last}");
+}
+
+/// The name server takes questions and never answers, as some do.
+#[test]
+fn two_interrupts_do_not_wait_for_a_name_that_is_being_looked_up() {
+    let bench = Bench::remote();
+    let silent = UdpSocket::bind("127.53.53.53:53").unwrap();
+    let servers =
+        bench.write("resolv.conf", "nameserver 127.53.53.53\noptions timeout:30 attempts:1\n");
+    let text = format!(
+        "apiVersion: remotecommand.dev/v1alpha1\nkind: RemoteHost\nmetadata: {{name: host}}\nspec:\n  \
+         address: somewhere.test\n  user: u\n  hostKeys: {{fingerprints: \
+         ['SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA']}}\n  credentials: {{secretRef: \
+         {{name: key}}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: key}}\nstringData: \
+         {{password: p}}\n{}",
+        manifest("a", "command: ['true']")
+    );
+    let plain = bench.command(&text, &[]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"");
+    command.arg(&servers).arg(plain.get_program()).args(plain.get_args());
+    command.env("XDG_STATE_HOME", bench.state()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = Running::start(&mut command);
+    silent.set_read_timeout(Some(LIMIT)).unwrap();
+    silent.recv(&mut [0; 512]).unwrap();
+    run.signal(Signal::SIGINT);
+    // Signals that come together are one.
+    let mut status = None;
+    let began = Instant::now();
+    let mut run = run;
+    assert!(block_until(LIMIT, || {
+        run.signal(Signal::SIGINT);
+        status = run.0.try_wait().unwrap();
+        status.is_some()
+    }));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let told = run.told();
+    assert_eq!(told.code(), 222, "{told:?}");
 }

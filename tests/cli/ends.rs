@@ -1,6 +1,7 @@
 //! Ends that are not the command's own.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use crate::bench::{Bench, LIMIT, Running, host, manifest, script};
@@ -76,4 +77,28 @@ fn a_wrong_host_key_is_told_at_once() {
     assert_eq!(told.code(), 222, "{told:?}");
     assert!(told.last().contains("HostKeyMismatch"), "{told:?}");
     assert!(told.last().contains("nothing was started"), "{told:?}");
+}
+
+/// The login is taken away after the first attempt: a fault that waiting does not mend.
+#[test]
+fn a_command_that_has_started_is_not_told_as_never_started() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let bench = Bench::remote();
+    let hosts = host(&sshd, &sshd.known_hosts_line().unwrap());
+    let spec = "command: [sh, -c, 'echo up; exit 75']\nidempotency: Idempotent\n\
+                retry: {exitCodes: [75], backoff: {initial: 4s, max: 4s}}\ntimeouts: {queue: 3s}";
+    let mut run =
+        Running::start(&mut bench.command(&format!("{hosts}{}", manifest("a", spec)), &[]));
+    run.read_to("up");
+    let told_of = BufReader::new(run.0.stderr.take().unwrap());
+    let mut lines = told_of.lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains("Pending/BackingOff")));
+    sshd.stop();
+    fs::write(sshd.directory().join("authorized_keys"), "").unwrap();
+    sshd.go_on().unwrap();
+    let rest: Vec<String> = lines.collect();
+    let told = run.told();
+    assert!(rest.iter().any(|line| line.contains("AuthenticationRejected")), "{rest:?}");
+    assert_eq!(told.code(), 75, "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("nothing was started")), "{rest:?}");
 }

@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::bench::{Bench, Running, manifest, script};
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, LIMIT, Running, manifest, script};
+use crate::support::block_until;
 
 #[test]
 fn bad_input_is_told_with_its_place_and_nothing_is_started() {
@@ -28,6 +31,7 @@ fn bad_input_is_told_with_its_place_and_nothing_is_started() {
         ),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n".to_owned(), "nothing to run"),
         (manifest("a", "command: [x]\nexecution: Direct"), "--local has none"),
+        (manifest("a", "command: [x]\nsuspend: true"), "spec.suspend is true"),
         ("a: [".to_owned(), "command.yaml: "),
     ];
     for (text, sentence) in cases {
@@ -53,4 +57,15 @@ fn files_can_come_through_standard_input() {
     stdin.write_all(script("a", "echo from stdin").as_bytes()).unwrap();
     drop(stdin);
     assert_eq!(child.told().out, "from stdin\n");
+}
+
+#[test]
+fn an_interrupt_ends_a_run_that_waits_for_its_input() {
+    let bench = Bench::local();
+    let mut command = bench.command("", &[]);
+    let mut run = Running::start(command.args(["-f", "-"]).stdin(Stdio::piped()));
+    // More than a pipe holds: it is being read, and the rest is waited for.
+    run.0.stdin.as_mut().unwrap().write_all("# nothing yet\n".repeat(10_000).as_bytes()).unwrap();
+    run.signal(Signal::SIGINT);
+    assert!(block_until(LIMIT, || run.0.try_wait().unwrap().is_some()), "Ctrl-C did nothing");
 }

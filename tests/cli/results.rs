@@ -1,10 +1,12 @@
 //! What a command wrote and how it ended, as the caller gets it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::bench::{Bench, LIMIT, host, manifest, script};
+use crate::bench::{Bench, LIMIT, Running, host, manifest, script};
 use crate::support::block_until;
 use crate::support::sshd::{Options, Sshd};
 
@@ -114,6 +116,8 @@ fn the_output_of_a_ticking_command_arrives_while_it_is_fresh() {
 fn nothing_is_left_behind_on_the_host() {
     let bench = Bench::local();
     assert_eq!(bench.run(&script("a", "echo hi"), &[]).code(), 0);
+    let marks = fs::read_dir(bench.state().join("remote-command/run/@output")).unwrap();
+    assert_eq!(marks.count(), 0, "notes about output that was written to its end");
     assert!(block_until(LIMIT, || bench.processes().is_empty()), "{:?}", bench.processes());
     let mut big = Vec::new();
     sizes(&bench.state(), &mut big);
@@ -143,4 +147,85 @@ fn exit_code_and_output_over_ssh() {
     let told = bench.run(&format!("{hosts}{}", manifest("a", spec)), &["-q"]);
     assert_eq!((told.code(), told.out.as_str()), (9, "in"), "{told:?}");
     assert!(told.err.starts_with("b\n"), "{told:?}");
+}
+
+#[test]
+fn a_direct_command_over_ssh_has_output_too() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let bench = Bench::remote();
+    let hosts = host(&sshd, &sshd.known_hosts_line().unwrap());
+    let spec = "command: [sh, -c, 'echo first; sleep 2; printf second; echo \"$A\" >&2; exit 9']\n\
+                env: [{name: A, value: b}]\nexecution: Direct";
+    let text = format!("{hosts}{}", manifest("a", spec));
+    let mut run = Running::start(&mut bench.command(&text, &["-q"]));
+    // Live: the command has not ended.
+    run.read_to("first");
+    let told = run.told();
+    assert_eq!((told.code(), told.out.as_str()), (9, "second"), "{told:?}");
+    assert!(told.err.starts_with("b\n"), "{told:?}");
+}
+
+// ---- where it goes ----------------------------------------------------------------------
+
+#[test]
+fn output_that_cannot_be_written_is_told_and_has_a_code_of_its_own() {
+    let bench = Bench::local();
+    let text = script("a", "echo one; sleep 1; echo two");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let told = Running::start(bench.command(&text, &["-q"]).stdout(full)).told();
+    assert_eq!(told.code(), 228, "{told:?}");
+    assert_eq!(
+        told.err.matches("and is tried again: No space left on device").count(),
+        1,
+        "{told:?}"
+    );
+    // The host still has it.
+    let again = bench.run(&text, &["-q"]);
+    assert_eq!((again.code(), again.out.as_str()), (0, "one\ntwo\n"), "{again:?}");
+}
+
+#[test]
+fn a_report_goes_into_a_pipe_or_a_device_that_stays_what_it_is() {
+    let bench = Bench::local();
+    let pipe = bench.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let run = Running::start(
+        &mut bench.command(&script("a", "exit 6"), &["--report", pipe.to_str().unwrap()]),
+    );
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&pipe).unwrap()).unwrap();
+    assert_eq!((run.told().code(), &report["code"]), (6, &6.into()));
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+
+    let out = bench.path("out");
+    let mut command = bench.command(&script("b", "echo hello"), &["--report", "/dev/stdout"]);
+    let run = Running::start(command.stdout(File::create(&out).unwrap()));
+    assert_eq!(run.told().code(), 0);
+    let text = fs::read_to_string(&out).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_str(text.strip_prefix("hello\n").unwrap()).unwrap();
+    assert_eq!(report["commands"][0]["name"], "b");
+}
+
+#[test]
+fn a_report_takes_the_place_of_the_file_that_a_link_leads_to() {
+    let bench = Bench::local();
+    let (file, link) = (bench.write("file", "old"), bench.path("link"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    bench.run(&script("a", "true"), &["--report", link.to_str().unwrap()]);
+    assert!(link.is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().starts_with('{'));
+    assert!(!bench.path("file.part").exists());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_anything_starts() {
+    let bench = Bench::local();
+    let started = bench.path("started");
+    let text = script("a", &format!("touch {}", started.display()));
+    for place in ["/no/such/directory/report", "/proc"] {
+        let told = bench.run(&text, &["--report", place]);
+        assert_eq!(told.code(), 228, "{told:?}");
+        assert!(told.err.contains("cannot write the report"), "{told:?}");
+    }
+    assert!(!started.exists());
 }

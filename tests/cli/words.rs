@@ -62,3 +62,16 @@ fn definitions_are_printed_or_written_to_files() {
     let printed = String::from_utf8(typed(&["crds"]).stdout).unwrap();
     assert_eq!(printed.matches("kind: CustomResourceDefinition").count(), 2);
 }
+
+#[test]
+fn a_reader_that_is_gone_is_no_reason_to_panic() {
+    for words in [&["completion", "bash"][..], &["crds"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remote-command"));
+        let output = command.args(words).stdout(writer).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(228), "{told}");
+        assert!(told.contains("Broken pipe") && !told.contains("panicked"), "{told}");
+    }
+}
