@@ -365,7 +365,9 @@ fn after_a_full_disk_every_line_is_a_record_or_a_piece_of_one() {
     let text = std::fs::read_to_string(&log).unwrap();
     let records: Vec<serde_json::Value> =
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert_eq!(text.lines().count(), records.len() + 1, "one torn piece, on a line of its own");
+    let begun = |line: &str| line.matches("{\"kind\"").count();
+    assert!(text.lines().all(|line| begun(line) == 1), "a record follows the torn piece at once");
+    assert_eq!(text.lines().count(), records.len() + 1, "one torn piece");
     let mut offsets: Vec<u64> = records.iter().map(|r| r["offset"].as_u64().unwrap()).collect();
     offsets.dedup();
     offsets.sort_unstable();
