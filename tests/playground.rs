@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use stream::Stream;
@@ -108,37 +109,56 @@ fn no_service_is_started_by_an_installation_and_a_kill_leaves_nothing_that_forbi
     assert_eq!(String::from_utf8(killed.stdout).unwrap(), "left 0\nmeanwhile 101\n");
 }
 
-#[test]
-fn sshd_runs_in_a_directory_with_spaces() {
-    let place = tempfile::Builder::new().prefix("with spaces and 100% ").tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let recipe = sshd::Recipe::open(place.path(), &sshd::Options::default()).unwrap();
-    let key = recipe.private_key(sshd::Kind::Ed25519).unwrap();
+/// What OpenSSH's own client is told when it logs in as whoever runs this.
+fn log_in(recipe: &sshd::Recipe) -> String {
     let mut running = recipe.program().unwrap().start().unwrap();
-    assert!(support::block_until(std::time::Duration::from_secs(20), || {
-        recipe.answers() || running.has_ended()
-    }));
+    let answered = || recipe.answers() || running.has_ended();
+    assert!(support::block_until(Duration::from_secs(20), answered));
     assert!(!running.has_ended(), "{}", running.program().last_words());
-    let user = Command::new("id").arg("-un").output().unwrap();
-    let ssh = programs::debian("ssh", "openssh-client").unwrap();
-    // ssh has tokens of its own in the names of files.
+    // Not in sshd's directory: ssh has tokens of its own in the names of files.
     let mut identity = tempfile::NamedTempFile::new().unwrap();
+    let key = recipe.private_key(sshd::Kind::Ed25519).unwrap();
     identity.write_all(key.as_bytes()).unwrap();
-    let output = Command::new(ssh)
+    let user = Command::new("id").arg("-un").output().unwrap();
+    let output = Command::new(programs::debian("ssh", "openssh-client").unwrap())
         .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-        .arg("-i")
+        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i"])
         .arg(identity.path())
         .args(["-p", &recipe.port().to_string(), "-l"])
         .arg(String::from_utf8(user.stdout).unwrap().trim())
         .args(["127.0.0.1", "echo $XDG_STATE_HOME"])
         .output()
         .unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        told.trim_end(),
-        recipe.state().display().to_string(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", running.program().last_words());
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn sshd_runs_in_a_directory_with_spaces() {
+    let place = tempfile::Builder::new().prefix("with spaces and 100% ").tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let recipe = sshd::Recipe::open(place.path(), &sshd::Options::default()).unwrap();
+    assert_eq!(log_in(&recipe), recipe.state().display().to_string());
+}
+
+/// As it is on machines where nobody may log in as root with a password. Another shadow file is
+/// mounted for a process of its own, and the mount goes with it.
+#[test]
+fn root_with_a_locked_password_can_log_in_to_our_sshd() {
+    const INSIDE: &str = "REMOTE_COMMAND_LOCKED";
+    let place = tempfile::tempdir().unwrap();
+    if std::env::var_os(INSIDE).is_some() {
+        let recipe = sshd::Recipe::open(place.path(), &sshd::Options::default()).unwrap();
+        return assert_eq!(log_in(&recipe), recipe.state().display().to_string());
+    }
+    let shadow = place.path().join("shadow");
+    fs::write(&shadow, "root:!:20000:0:99999:7:::\n").unwrap();
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/shadow && exec \"$@\""])
+        .arg(&shadow)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "root_with_a_locked_password_can_log_in_to_our_sshd", "--nocapture"])
+        .env(INSIDE, "1")
+        .status();
+    assert!(status.unwrap().success());
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::login::{Login, User};
+use super::login::{self, Login, User};
 use super::place::Place;
 use super::plane::free_ports;
 use super::processes::{self, Identity, Signal};
@@ -214,7 +214,6 @@ impl Recipe {
     fn lines(&self, options: &Options) -> Vec<String> {
         let mut lines: Vec<String> = [
             "PidFile none",
-            "UsePAM no",
             "StrictModes no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
@@ -227,6 +226,10 @@ impl Recipe {
         ]
         .map(str::to_owned)
         .to_vec();
+        // Without PAM sshd refuses an account whose password is locked, also with a key. With
+        // it, everybody's start-up time would depend on what is configured on this machine.
+        let locked = matches!(options.login, Login::Current) && login::is_current_locked();
+        lines.push(format!("UsePAM {}", if locked { "yes" } else { "no" }));
         lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));
