@@ -13,6 +13,7 @@ use super::interrupt::Wanted;
 use super::job::Job;
 use super::output::Incomplete;
 use crate::core::action::{Action, Entry, Seen};
+use crate::core::outcome::Fate;
 use crate::core::stage::Attempt;
 use crate::host::Host;
 use crate::journal::save;
@@ -63,6 +64,10 @@ impl Drive {
         let limit = self.job.plan.limits.resolve;
         let Some(attempt) = self.attempt().cloned() else { return Ok(None) };
         if attempt.direct {
+            let started = attempt.fate().is_some_and(|fate| *fate != Fate::NeverStarted);
+            if started && !self.output.is_followed() {
+                self.progress.warn("its output went with the process that held its channel");
+            }
             self.output.deliver(limit).await?;
             return Ok(None);
         }

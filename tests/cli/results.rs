@@ -6,6 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::bench::{Bench, LIMIT, Running, host, manifest, script};
 use crate::support::block_until;
 use crate::support::sshd::{Options, Sshd};
@@ -42,7 +44,7 @@ fn commands_run_in_file_order_and_the_first_that_failed_decides() {
     let report = bench.path("report.json");
     let told = bench.run(&three.concat(), &["--report", report.to_str().unwrap()]);
     assert_eq!((told.code(), told.out.as_str()), (4, "a\nb\nc\n"), "{told:?}");
-    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(report["code"], 4);
     let codes: Vec<_> =
         report["commands"].as_array().unwrap().iter().map(|c| &c["exitCode"]).collect();
@@ -69,7 +71,7 @@ fn several_at_once_when_asked_for() {
 fn a_json_report_can_take_the_place_of_the_output() {
     let bench = Bench::local();
     let told = bench.run(&script("a", "echo hello; exit 6"), &["-o", "json"]);
-    let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    let report: Value = serde_json::from_str(&told.out).unwrap();
     assert_eq!((told.code(), &report["commands"][0]["exitCode"]), (6, &6.into()));
     assert_eq!(report["commands"][0]["output"]["stdout"]["tail"], "hello\n");
     assert_eq!(report["commands"][0]["evidence"], "Exited");
@@ -79,7 +81,7 @@ fn a_json_report_can_take_the_place_of_the_output() {
 fn the_report_names_what_a_command_left_running() {
     let bench = Bench::local();
     let told = bench.run(&script("a", "sleep 300 >/dev/null 2>&1 &"), &["-o", "json"]);
-    let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    let report: Value = serde_json::from_str(&told.out).unwrap();
     assert_eq!(report["commands"][0]["leftRunning"][0]["command"], "sleep", "{report}");
 }
 
@@ -163,6 +165,15 @@ fn a_direct_command_over_ssh_has_output_too() {
     let told = run.told();
     assert_eq!((told.code(), told.out.as_str()), (9, "second"), "{told:?}");
     assert!(told.err.starts_with("b\n"), "{told:?}");
+
+    // As if it had been killed before it could write everything.
+    let kept = bench.state().join("remote-command/run/default/a.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
+    assert!(state.as_object_mut().unwrap().remove("delivered").is_some());
+    fs::write(&kept, state.to_string()).unwrap();
+    let again = bench.run(&text, &["-q"]);
+    assert_eq!((again.code(), again.out.as_str()), (9, ""), "{again:?}");
+    assert!(again.err.contains("its output went with the process"), "{again:?}");
 }
 
 // ---- where it goes ----------------------------------------------------------------------
@@ -192,7 +203,7 @@ fn a_report_goes_into_a_pipe_or_a_device_that_stays_what_it_is() {
     let run = Running::start(
         &mut bench.command(&script("a", "exit 6"), &["--report", pipe.to_str().unwrap()]),
     );
-    let report: serde_json::Value = serde_json::from_slice(&fs::read(&pipe).unwrap()).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(&pipe).unwrap()).unwrap();
     assert_eq!((run.told().code(), &report["code"]), (6, &6.into()));
     assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
 
@@ -201,8 +212,7 @@ fn a_report_goes_into_a_pipe_or_a_device_that_stays_what_it_is() {
     let run = Running::start(command.stdout(File::create(&out).unwrap()));
     assert_eq!(run.told().code(), 0);
     let text = fs::read_to_string(&out).unwrap();
-    let report: serde_json::Value =
-        serde_json::from_str(text.strip_prefix("hello\n").unwrap()).unwrap();
+    let report: Value = serde_json::from_str(text.strip_prefix("hello\n").unwrap()).unwrap();
     assert_eq!(report["commands"][0]["name"], "b");
 }
 
