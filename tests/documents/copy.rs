@@ -29,7 +29,11 @@ impl Copy {
                 fs::copy(&from, &to).unwrap();
             }
         }
-        fs::create_dir_all(place.join("target")).unwrap();
+        // Copies that were taken before they had builds of their own link to the checkout's.
+        let release = place.join("target/release");
+        if release.is_symlink() {
+            fs::remove_file(release).unwrap();
+        }
         Self(place)
     }
 
