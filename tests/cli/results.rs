@@ -176,6 +176,21 @@ fn a_direct_command_over_ssh_has_output_too() {
     assert!(again.err.contains("its output went with the process"), "{again:?}");
 }
 
+/// Nothing of a Direct command's output is kept on the host; what comes too fast is lost.
+#[test]
+fn direct_output_that_is_missing_is_not_passed_over() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let bench = Bench::remote();
+    let hosts = host(&sshd, &sshd.known_hosts_line().unwrap());
+    let spec = "command: [sh, -c, 'head -c 8000000 /dev/zero']\nexecution: Direct";
+    let told = bench.run(&format!("{hosts}{}", manifest("a", spec)), &["-q"]);
+    let missing = 8_000_000 - told.out.len();
+    assert!(missing > 0, "all of it came");
+    assert_eq!(told.code(), 228, "{}", told.err);
+    let sentence = format!("{missing} bytes of its output were gone before they could be read");
+    assert!(told.err.contains(&sentence), "{}", told.err);
+}
+
 // ---- where it goes ----------------------------------------------------------------------
 
 #[test]

@@ -7,9 +7,10 @@ mod fields;
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use copy::{Copy, root};
 
@@ -136,7 +137,28 @@ fn every_command_in_the_documents_works() {
     drop(playground);
     nothing_is_left(&up);
     assert_eq!(built(), before, "what the checkout itself has built is another's now");
-    serves_the_checkout_it_is_started_in(&copy.join("target/release/examples/playground"));
+    let playground = copy.join("target/release/examples/playground");
+    serves_the_checkout_it_is_started_in(&playground);
+    says_at_once_that_a_part_has_ended(&playground);
+}
+
+/// Somebody else listens where etcd was to.
+fn says_at_once_that_a_part_has_ended(playground: &Path) {
+    let other = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("playground"), other.path().join("playground")).unwrap();
+    fs::create_dir_all(other.path().join("target/playground")).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    fs::write(other.path().join("target/playground/ports"), format!("{port} 1 2\n")).unwrap();
+    let began = Instant::now();
+    let play =
+        |word| Command::new(playground).arg(word).current_dir(other.path()).output().unwrap();
+    let (up, took, down) = (play("up"), began.elapsed(), play("down"));
+    let told = String::from_utf8(up.stderr).unwrap();
+    assert!(told.contains("etcd ended:") && told.contains("address already in use"), "{told}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(down.status.success());
+    nothing_is_left(&other.path().join("target/playground"));
 }
 
 /// A build directory that several checkouts share holds one playground for all of them.
