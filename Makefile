@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+built := $(or $(CARGO_TARGET_DIR),target)/release
 
 .PHONY: help
 help: ## Show this list
@@ -17,8 +18,9 @@ up: build ## Start a playground and leave it running
 
 .PHONY: down
 down: ## Stop the playground and remove everything it made
-	@if [ -x target/release/examples/playground ]; then target/release/examples/playground down; \
-	  else cargo run --quiet --release --example playground -- down; fi
+	@if [ -x '$(built)/examples/playground' ]; then '$(built)/examples/playground' down; \
+	  elif [ -d target/playground ]; then cargo run --quiet --release --example playground -- down; \
+	  else echo "no playground is up"; fi
 
 .PHONY: operator-restart
 operator-restart: build ## Kill the playground's operator with SIGKILL and start it again
@@ -55,8 +57,13 @@ tools: ## Get what the playground needs: control plane programs, sshd
 	@playground/programs/get >/dev/null
 
 .PHONY: test-tools
-test-tools: tools ## Get what the tests need besides: shells, sudo
-	@playground/programs/need busybox=busybox fish=fish tcsh=tcsh sudo=sudo
+test-tools: root tools ## Get what the tests need besides: shells, sudo, ip
+	@playground/programs/need busybox=busybox fish=fish tcsh=tcsh sudo=sudo ip=iproute2 useradd=passwd \
+	  unshare=util-linux mount=mount mkfifo=coreutils
+
+.PHONY: root
+root: ## Fail unless this is root, which the tests need (demo, up and down do not)
+	@[ "$$(id -u)" = 0 ] || { echo 'make test needs root: its tests make throw-away users and network namespaces' >&2; exit 1; }
 
 .PHONY: clean
 clean: down ## Stop the playground and remove build output

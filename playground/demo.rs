@@ -4,6 +4,7 @@
 mod board;
 mod example;
 mod faults;
+mod stream;
 mod verdict;
 
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use support::Result;
+use support::{Result, programs};
 
 const USAGE: &str = "usage: playground up | down | demo | operator-restart";
 
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
     // Whatever was started is dropped, and so stopped, on every way out of here.
     let done = tokio::select! {
         done = run(&word) => done,
-        interrupted = interruption() => interrupted,
+        interrupted = interruption(&word) => interrupted,
     };
     match done {
         Ok(code) => code,
@@ -35,6 +35,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(word: &str) -> Result<ExitCode> {
+    if !programs::root().join("playground/programs/get").is_file() {
+        return Err("type `make up` or another of its words at the root of the repository".into());
+    }
     match word {
         "up" => standing::up().await.map(|()| ExitCode::SUCCESS),
         "down" => standing::down().map(|()| ExitCode::SUCCESS),
@@ -45,7 +48,7 @@ async fn run(word: &str) -> Result<ExitCode> {
 }
 
 /// Returns when somebody wants this to end.
-async fn interruption() -> Result<ExitCode> {
+async fn interruption(word: &str) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -54,6 +57,10 @@ async fn interruption() -> Result<ExitCode> {
         _ = terminate.recv() => 143,
         _ = hang_up.recv() => 129,
     };
-    eprintln!("playground: interrupted, cleaning up");
+    let what_follows = match word {
+        "demo" => "cleaning up",
+        _ => "what was started stays; `make down` removes it",
+    };
+    eprintln!("playground: interrupted; {what_follows}");
     Ok(ExitCode::from(code))
 }

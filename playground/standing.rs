@@ -7,6 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use remote_command::core::quote::quote;
+
 use crate::support::processes::{self, Signal};
 use crate::support::program::{self, Program};
 use crate::support::{Result, plane, programs, sshd, until};
@@ -43,8 +45,31 @@ fn leave(directory: &Path, part: &str, program: Program) -> Result<()> {
     Ok(())
 }
 
+/// Waits until it holds. Fails as soon as one of these parts has ended, with its last words.
+async fn wait_for(
+    directory: &Path,
+    parts: &[(&str, &Program)],
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) -> Result<()> {
+    let ended =
+        || parts.iter().find(|(part, _)| program::left(&pid_file(directory, part)).is_none());
+    let waited = until(LIMIT, what, async || ended().is_some() || holds().await).await;
+    if let Some((part, program)) = ended() {
+        return Err(format!("{part} ended:\n{}", program.last_words()).into());
+    }
+    waited.map_err(|late| {
+        let words = parts.iter().map(|(part, program)| format!("{part}: {}", program.last_words()));
+        format!("{late}\n{}", words.collect::<Vec<_>>().join("\n")).into()
+    })
+}
+
 /// Starts what is not running and waits until the host `local` is Ready.
 pub async fn up() -> Result<()> {
+    start().await.map_err(|e| format!("{e}\n`make down` removes what was started").into())
+}
+
+async fn start() -> Result<()> {
     let directory = directory();
     fs::create_dir_all(&directory)?;
     let plane = plane::Recipe::open(&directory)?;
@@ -64,20 +89,14 @@ pub async fn up() -> Result<()> {
 }
 
 async fn start_plane(directory: &Path, plane: &plane::Recipe) -> Result<()> {
-    leave(directory, "etcd", plane.etcd()?)?;
-    until(LIMIT, "etcd answers", async || plane.etcd_answers()).await?;
-    let apiserver = plane.apiserver()?;
+    let (etcd, apiserver) = (plane.etcd()?, plane.apiserver()?);
+    let etcd = ("etcd", &etcd);
+    leave(directory, "etcd", etcd.1.clone())?;
+    wait_for(directory, &[etcd], "etcd answers", async || plane.etcd_answers()).await?;
     leave(directory, "kube-apiserver", apiserver.clone())?;
-    let file = pid_file(directory, "kube-apiserver");
-    let mut ended = false;
-    until(LIMIT, "the API server is ready", async || {
-        ended = program::left(&file).is_none();
-        ended || plane.is_ready().await
-    })
-    .await?;
-    if ended {
-        return Err(format!("kube-apiserver ended:\n{}", apiserver.last_words()).into());
-    }
+    // Both: at a port that somebody else has, something answers at first.
+    let parts = [etcd, ("kube-apiserver", &apiserver)];
+    wait_for(directory, &parts, "the API server is ready", async || plane.is_ready().await).await?;
     leave(directory, "kube-controller-manager", plane.controllers()?)
 }
 
@@ -85,8 +104,9 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
     let state = Some(host_state(directory));
     let options = sshd::Options { state, ..sshd::Options::default() };
     let recipe = sshd::Recipe::open(&directory.join("sshd"), &options)?;
-    leave(directory, "sshd", recipe.program()?)?;
-    until(LIMIT, "sshd answers", async || recipe.answers()).await?;
+    let program = recipe.program()?;
+    leave(directory, "sshd", program.clone())?;
+    wait_for(directory, &[("sshd", &program)], "sshd answers", async || recipe.answers()).await?;
     Ok(recipe)
 }
 
@@ -94,17 +114,11 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
 async fn start_operator(directory: &Path, kubeconfig: &Path) -> Result<()> {
     let program = operator::program(directory, kubeconfig)?;
     leave(directory, "operator", program.clone())?;
-    let file = pid_file(directory, "operator");
-    let mut ended = false;
-    until(LIMIT, "the operator serves its health", async || {
-        ended = program::left(&file).is_none();
-        ended || operator::answers(directory)
+    let part = ("operator", &program);
+    wait_for(directory, &[part], "the operator serves its health", async || {
+        operator::answers(directory)
     })
-    .await?;
-    if ended {
-        return Err(format!("the operator ended:\n{}", program.last_words()).into());
-    }
-    Ok(())
+    .await
 }
 
 /// The programs to type, in one directory for the PATH.
@@ -114,11 +128,8 @@ fn place_programs(directory: &Path) -> Result<()> {
     let kubectl = programs::control_plane("kubectl")?;
     // What kubectl caches goes with the playground too.
     let cache = directory.join("kubectl-cache");
-    let text = format!(
-        "#!/bin/sh\nKUBECACHEDIR='{}' exec '{}' \"$@\"\n",
-        cache.display(),
-        kubectl.display()
-    );
+    let word = |path: &Path| quote(&path.display().to_string());
+    let text = format!("#!/bin/sh\nKUBECACHEDIR={} exec {} \"$@\"\n", word(&cache), word(&kubectl));
     fs::write(bin.join("kubectl"), text)?;
     fs::set_permissions(bin.join("kubectl"), fs::Permissions::from_mode(0o755))?;
     let this = std::env::current_exe()?;
@@ -133,7 +144,7 @@ fn place_programs(directory: &Path) -> Result<()> {
 }
 
 fn tell_what_next(directory: &Path) -> Result<()> {
-    let shown = |path: PathBuf| path.display().to_string();
+    let shown = |path: PathBuf| quote(&path.display().to_string());
     println!(
         "
 The playground is up. Type next:

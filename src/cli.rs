@@ -156,8 +156,9 @@ fn run_help() -> String {
 The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
 stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
 second interrupt leaves it running. Whatever happens to this program, running it again goes on
-where it stopped and does not start the command twice. A command that has ended is not started
-again without --new-run.
+where it stopped and does not start the command twice; after a kill -9 up to 64 KiB of output may
+come a second time, and a file that was emptied since (`> FILE`) gets all of it again. A command
+that has ended is not started again without --new-run.
 
 {EXIT_CODES_HELP}
 
@@ -182,8 +183,15 @@ pub fn refuse(why: &dyn std::error::Error) -> ExitCode {
 }
 
 /// Writes the completion script of `shell`.
-pub fn complete(shell: Shell, out: &mut dyn Write) {
-    clap_complete::generate(shell, &mut Cli::command(), called_as(), &mut &mut *out);
+///
+/// # Errors
+/// When it cannot be written.
+pub fn complete(shell: Shell, out: &mut dyn Write) -> io::Result<()> {
+    // The generator panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), called_as(), &mut script);
+    out.write_all(&script)?;
+    out.flush()
 }
 
 /// Writes the definitions: to `out` as one stream of documents, or one file each into

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::core::action::Entry;
+use crate::core::action::{Entry, Seen};
 use crate::core::fault::Fault;
-use crate::core::record::{OutputSeen, StreamSeen};
+use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen};
 use crate::core::tail::Tail;
 use crate::host::{Chunk, Host, Stream};
 use crate::output::line::Lines;
 use crate::output::log::Head;
 use crate::output::mark::Marks;
+use crate::output::standard::Kept;
 use crate::output::writer::{Block, Last, Place, Shape, Writer, Written};
 
 /// A command that wrote within this time is looked at often.
@@ -49,8 +50,8 @@ pub enum Destination {
     Nowhere,
     /// One JSON line per line of output.
     Log { writer: Writer, marks: Option<Marks>, head: Arc<Head> },
-    /// Byte for byte to stdout and stderr.
-    Plain { writer: Writer, marks: Option<Marks> },
+    /// Byte for byte to stdout and stderr. `kept` is what these held at first: see [`Kept`].
+    Plain { writer: Writer, marks: Option<Marks>, kept: Kept },
 }
 
 /// The end of both streams, as text.
@@ -58,6 +59,49 @@ pub enum Destination {
 pub struct Tails {
     pub stdout: String,
     pub stderr: String,
+}
+
+/// Whose output an answer speaks of, how much there is, and whether the command has ended.
+/// `None` when it says nothing about output.
+pub async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, OutputSeen, bool)> {
+    match seen {
+        Seen::Host { entry, record } => match &record.entry {
+            EntrySeen::Claimed(claimed) => {
+                let over = claimed.exit.as_ref().is_some_and(|exit| record.output_is_over(exit));
+                Some((entry, record.output.clone(), over))
+            }
+            EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => None,
+        },
+        Seen::Direct { entry, seen: DirectSeen::Running } => {
+            Some((entry, spooled(entry, host, false).await?, false))
+        }
+        Seen::Direct { entry, seen: DirectSeen::Exited(_) } => {
+            Some((entry, spooled(entry, host, true).await?, true))
+        }
+        Seen::Direct { seen: DirectSeen::NeverStarted { .. } | DirectSeen::Lost, .. }
+        | Seen::Nothing
+        | Seen::Unreachable(_)
+        | Seen::Prepared { .. }
+        | Seen::Refused { .. }
+        | Seen::Swept { .. } => None,
+    }
+}
+
+/// How much output of a Direct attempt there is: a read beyond the end tells where that is.
+async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSeen> {
+    let mut output = OutputSeen::default();
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        let beyond = host.read(entry, stream, u64::MAX, 1).await.ok()?;
+        if beyond.offset == u64::MAX {
+            return None;
+        }
+        let seen = match stream {
+            Stream::Stdout => &mut output.stdout,
+            Stream::Stderr => &mut output.stderr,
+        };
+        (seen.bytes, seen.ended, seen.truncated) = (beyond.offset, ended, beyond.truncated);
+    }
+    Some(output)
 }
 
 /// Whether there is more to do at once.
@@ -156,6 +200,17 @@ impl Follow {
         self.streams.iter().map(|stream| stream.reached).sum()
     }
 
+    /// Why output is not being written just now, if it is not: a full disk, for example. A
+    /// reader that went away is no reason.
+    pub fn failure(&self) -> Option<&str> {
+        self.streams.iter().find_map(|stream| stream.failure.as_deref())
+    }
+
+    /// How many bytes were gone before they could be read.
+    pub fn missed(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.missed).sum()
+    }
+
     /// True when nothing more will be written: [`Follow::finish`] has come to the ends of the
     /// streams, or nobody reads what is written.
     pub fn is_finished(&self) -> bool {
@@ -197,6 +252,11 @@ struct Following {
     writing: Writing,
     /// Where the place was when it was here last.
     reached: u64,
+    /// Why the last block was not written; `None` when it was.
+    failure: Option<String>,
+    /// Bytes that were gone when they were to be read, and where the last of these ended.
+    missed: u64,
+    missed_to: u64,
     /// The end of the stream was written.
     finished: bool,
 }
@@ -218,12 +278,16 @@ impl Following {
     fn new(entry: &Entry, stream: Stream, tail_bytes: usize, destination: &Destination) -> Self {
         let (writer, marks) = match destination {
             Destination::Nowhere => (None, None),
-            Destination::Log { writer, marks, .. } | Destination::Plain { writer, marks } => {
+            Destination::Log { writer, marks, .. } | Destination::Plain { writer, marks, .. } => {
                 (Some(writer.clone()), marks.as_ref())
             }
         };
         let mark = marks.map(|marks| marks.of(entry, stream));
-        let next = mark.as_ref().map_or(0, |mark| mark.read());
+        let marked = mark.as_ref().map_or(0, |mark| mark.read());
+        let next = match destination {
+            Destination::Nowhere | Destination::Log { .. } => marked,
+            Destination::Plain { kept, .. } => kept.resume(stream, marked),
+        };
         let shape = match destination {
             Destination::Nowhere => None,
             Destination::Log { head, .. } => {
@@ -239,6 +303,9 @@ impl Following {
             writer,
             writing,
             reached: next,
+            failure: None,
+            missed: 0,
+            missed_to: 0,
             finished: false,
         }
     }
@@ -266,6 +333,7 @@ impl Following {
                 // The entry may have been wiped: what was seen is not there any more.
                 return Ok(Advanced::CaughtUp);
             }
+            self.note_missed(next, chunk.offset);
             self.tail.push(chunk.offset, &chunk.bytes);
             self.hand_over(chunk, None);
         }
@@ -294,6 +362,12 @@ impl Following {
         self.catch_tail_up(entry, host, seen.bytes).await?;
         let whole = self.next().is_none_or(|next| next >= seen.bytes);
         Ok(whole && (self.finished || off(&self.writing)))
+    }
+
+    /// Counts what lies between the byte that was wanted and the first that was had, once.
+    fn note_missed(&mut self, wanted: u64, had: u64) {
+        self.missed += had.saturating_sub(wanted.max(self.missed_to));
+        self.missed_to = self.missed_to.max(had);
     }
 
     /// Offset of the next byte to write; `None` while none can be handed over.
@@ -343,34 +417,50 @@ impl Following {
         };
     }
 
-    /// Takes the place back when the block was written, waiting until `deadline`.
+    /// Takes the place back when the block was written, waiting until `deadline`. A wait that
+    /// is given up leaves everything as it was.
     async fn settle(&mut self, deadline: Instant) {
-        match std::mem::replace(&mut self.writing, Writing::Off) {
-            Writing::Away { mut back, last } => match timeout_at(deadline, &mut back).await {
-                Err(_) => self.writing = Writing::Away { back, last },
-                Ok(Err(_)) => tracing::error!("the output writer has ended"),
-                Ok(Ok(Written { place, failed: None })) => {
-                    self.finished |= last;
-                    self.reached = place.next();
+        match &mut self.writing {
+            Writing::Off | Writing::Here(_) => {}
+            Writing::Away { back, last } => {
+                let last = *last;
+                let Ok(written) = timeout_at(deadline, back).await else { return };
+                self.take_back(written.ok(), last);
+            }
+            Writing::Resting { until, .. } if *until > Instant::now() => {
+                sleep_until(deadline.min(*until)).await;
+            }
+            Writing::Resting { .. } => {
+                let resting = std::mem::replace(&mut self.writing, Writing::Off);
+                if let Writing::Resting { place, .. } = resting {
                     self.writing = Writing::Here(place);
                 }
-                Ok(Ok(Written { failed: Some(error), .. })) if error.kind() == BrokenPipe => {
-                    tracing::warn!(stream = self.stream.name(), "nobody reads the output any more");
-                }
-                Ok(Ok(Written { place, failed: Some(error) })) => {
-                    tracing::warn!(%error, stream = self.stream.name(), "output not written");
-                    self.writing = Writing::Resting { place, until: Instant::now() + WRITE_PAUSE };
-                }
-            },
-            Writing::Resting { place, until } if until <= Instant::now() => {
-                self.writing = Writing::Here(place);
             }
-            Writing::Resting { place, until } => {
-                // The wait is over when either is.
-                let _ = timeout(until - Instant::now(), tokio::time::sleep_until(deadline)).await;
-                self.writing = Writing::Resting { place, until };
-            }
-            other => self.writing = other,
         }
+    }
+
+    fn take_back(&mut self, written: Option<Written>, last: bool) {
+        self.failure = None;
+        self.writing = match written {
+            None => {
+                tracing::error!("the output writer has ended");
+                Writing::Off
+            }
+            Some(Written { place, failed: None }) => {
+                self.finished |= last;
+                self.reached = place.next();
+                Writing::Here(place)
+            }
+            Some(Written { failed: Some(error), .. }) if error.kind() == BrokenPipe => {
+                tracing::warn!(stream = self.stream.name(), "nobody reads the output any more");
+                Writing::Off
+            }
+            Some(Written { place, failed: Some(error) }) => {
+                tracing::warn!(%error, stream = self.stream.name(), "output not written");
+                self.failure = Some(error.to_string());
+                self.reached = place.next();
+                Writing::Resting { place, until: Instant::now() + WRITE_PAUSE }
+            }
+        };
     }
 }

@@ -1,7 +1,7 @@
 //! The write-ahead log: an action becomes executable by being saved.
 //!
-//! [`Saved`] has one maker, [`save`], and hosts take nothing else. Where the stage is
-//! kept (a status, a file) is the journal's business; nobody else writes stages.
+//! [`Saved`] has one maker in the program, [`save`], and hosts take nothing else. Where the
+//! stage is kept (a status, a file) is the journal's business; nobody else writes stages.
 
 use async_trait::async_trait;
 

@@ -25,8 +25,17 @@ fn main() -> process::ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = carry_out(cli, &runtime);
+    // A name that is being looked up cannot be called off, and nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+fn carry_out(cli: Cli, runtime: &runtime::Runtime) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Completion { shell } => cli::complete(shell, &mut std::io::stdout()),
+        Command::Completion { shell } => {
+            cli::complete(shell, &mut std::io::stdout()).context("writing the script")?;
+        }
         Command::Crds { output_dir } => {
             cli::write_definitions(output_dir.as_deref(), &mut std::io::stdout())
                 .context("writing the definitions")?;

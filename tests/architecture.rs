@@ -110,6 +110,14 @@ fn foreign_errors_are_classified_in_one_file_each() {
 }
 
 #[test]
+fn only_tests_make_a_saved_action_without_saving_it() {
+    no_file_below("src", |path, lines| {
+        let used = lines.iter().any(|line| line.contains("for_test"));
+        when(used && !path.ends_with("journal.rs"), "makes an action executable")
+    });
+}
+
+#[test]
 fn anyhow_stays_in_main() {
     no_file_below("src", |path, lines| {
         let used = !path.ends_with("main.rs") && lines.iter().any(|line| line.contains("anyhow"));

@@ -3,6 +3,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -14,7 +17,8 @@ use remote_command::host::{Chunk, Stream};
 use remote_command::output::line::{End, LONGEST, Line, Lines, Record};
 use remote_command::output::log::Head;
 use remote_command::output::mark::Marks;
-use remote_command::output::writer::{self, Block, Last, Place, Shape, Writer, Written};
+use remote_command::output::standard::Standard;
+use remote_command::output::writer::{Block, Last, Place, Shape, Writer, Written};
 use tokio::sync::oneshot;
 
 /// An owned record, to compare.
@@ -319,6 +323,94 @@ fn what_could_not_be_written_is_not_marked_and_can_be_tried_again() {
     assert!(marked <= whole * 17, "{marked} is marked and {whole} lines were written");
 }
 
+/// Re-runs the calling test in a mount namespace of its own, which takes its mounts along. True
+/// in there.
+fn in_a_mount_namespace(test: &str) -> bool {
+    if std::env::var_os("REMOTE_COMMAND_MOUNTS").is_some() {
+        return true;
+    }
+    let mut again = Command::new("unshare");
+    again.arg("--mount").arg(std::env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture"]).env("REMOTE_COMMAND_MOUNTS", "1");
+    assert!(again.status().unwrap().success(), "in its own mount namespace");
+    false
+}
+
+/// Guards against a record that is glued to the piece which a full disk left of another.
+#[test]
+fn after_a_full_disk_every_line_is_a_record_or_a_piece_of_one() {
+    if !in_a_mount_namespace("after_a_full_disk_every_line_is_a_record_or_a_piece_of_one") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=128k", "none"];
+    assert!(Command::new("mount").args(mount).arg(directory.path()).status().unwrap().success());
+    let (log, ballast) = (directory.path().join("log"), directory.path().join("ballast"));
+    std::fs::write(&ballast, vec![0; 64 * 1024]).unwrap();
+    let file = File::options().append(true).create(true).open(&log).unwrap();
+    let writer = Writer::start(Standard::from(file), io::sink()).unwrap();
+
+    let stream = "a line of output\n".repeat(300);
+    let (first, back) = block(log_place(None), stream.as_bytes(), true);
+    writer.offer(first).unwrap();
+    let Written { place, failed } = back.blocking_recv().unwrap();
+    assert_eq!(failed.unwrap().kind(), io::ErrorKind::StorageFull);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(!text.ends_with('\n'), "the disk was full within a record");
+    std::fs::remove_file(&ballast).unwrap();
+    let rest = &stream[usize::try_from(place.next()).unwrap()..];
+    let (second, back) = block(place, rest.as_bytes(), true);
+    writer.offer(second).unwrap();
+    assert!(back.blocking_recv().unwrap().failed.is_none());
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    let records: Vec<serde_json::Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let begun = |line: &str| line.matches("{\"kind\"").count();
+    assert!(text.lines().all(|line| begun(line) == 1), "a record follows the torn piece at once");
+    assert_eq!(text.lines().count(), records.len() + 1, "one torn piece");
+    let mut offsets: Vec<u64> = records.iter().map(|r| r["offset"].as_u64().unwrap()).collect();
+    offsets.dedup();
+    offsets.sort_unstable();
+    offsets.dedup();
+    assert_eq!(offsets, (0..300).map(|n| n * 17).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_plain_output_that_failed_midway_only_the_rest_is_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let marks = Marks::open(directory.path()).unwrap();
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let (full, mark) =
+        (Memory { room: Some(30_000), ..Memory::default() }, marks.of(&entry(), Stream::Stdout));
+    let writer = Writer::start(full.clone(), io::sink()).unwrap();
+    let place = Place { shape: Shape::Plain { next: 0 }, mark: Some(mark.clone()) };
+    let (first, back) = block(place, &bytes, true);
+    writer.offer(first).unwrap();
+    let Written { place, failed } = back.blocking_recv().unwrap();
+    assert_eq!(failed.unwrap().kind(), io::ErrorKind::StorageFull);
+    assert_eq!((place.next(), mark.read()), (30_000, 30_000));
+}
+
+/// The descriptor is shared: a terminal's other user, or node.js at the other end of a pipe,
+/// may have made it so.
+#[test]
+fn a_full_non_blocking_pipe_is_waited_for() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let out = Standard::from(File::from(OwnedFd::from(near)));
+    let writer = Writer::start(out, io::sink()).unwrap();
+    let bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    let place = Place { shape: Shape::Plain { next: 0 }, mark: None };
+    let (first, back) = block(place, &bytes, true);
+    writer.offer(first).unwrap();
+    drop(writer);
+    let mut read = Vec::new();
+    far.read_to_end(&mut read).unwrap();
+    assert!(read == bytes, "{} of {} bytes came", read.len(), bytes.len());
+    assert!(back.blocking_recv().unwrap().failed.is_none());
+}
+
 #[test]
 fn a_stuck_reader_stops_nobody_and_gets_everything_later() {
     let (reader, pipe) = io::pipe().unwrap();
@@ -365,13 +457,13 @@ fn a_line_torn_by_a_crash_is_ended_before_anything_follows() {
     for (before, after) in [("", ""), ("{\"whole\":1}\n", "{\"whole\":1}\n"), ("{\"to", "{\"to\n")]
     {
         std::fs::write(&path, before).unwrap();
-        let mut log = File::options().append(true).open(&path).unwrap();
-        writer::end_torn_line(&mut log).unwrap();
+        let log = File::options().append(true).open(&path).unwrap();
+        Standard::from(log).end_torn_line().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
     }
     let (mut reader, pipe) = io::pipe().unwrap();
-    let mut pipe = File::from(std::os::fd::OwnedFd::from(pipe));
-    writer::end_torn_line(&mut pipe).unwrap();
+    let mut pipe = Standard::from(File::from(OwnedFd::from(pipe)));
+    pipe.end_torn_line().unwrap();
     drop(pipe);
     let mut read = Vec::new();
     reader.read_to_end(&mut read).unwrap();

@@ -17,6 +17,7 @@ use crate::remote_host;
 use crate::support::{Result, until};
 
 use super::example::Example;
+use super::stream::Stream;
 
 const END_LIMIT: Duration = Duration::from_secs(75);
 
@@ -30,9 +31,14 @@ pub struct Board {
 #[derive(Default)]
 struct Seen {
     objects: BTreeMap<Key, Shown>,
-    /// Text by place in the stream, so that a line that is told twice counts once.
-    output: BTreeMap<Key, BTreeMap<(u64, u64, u64), String>>,
+    /// Every `Phase/Reason` that an object showed.
+    shown: BTreeSet<(Key, String)>,
+    output: BTreeMap<Key, Output>,
 }
+
+/// What the log told of one object: its streams, those of its checks apart.
+#[derive(Default)]
+struct Output(BTreeMap<(String, bool), Stream>);
 
 #[derive(Clone, Default, PartialEq)]
 struct Shown {
@@ -63,10 +69,24 @@ impl Board {
         self.seen().objects.get(&example.key()).map(|o| o.phase.clone()).unwrap_or_default()
     }
 
-    /// The lines of its standard output, in order, over all its attempts.
+    /// The lines of its standard output as they came, over all its attempts.
     pub fn lines(&self, example: &Example) -> Vec<String> {
         let seen = self.seen();
-        seen.output.get(&example.key()).map(|o| o.values().cloned().collect()).unwrap_or_default()
+        let output = seen.output.get(&example.key());
+        let stdout = output.and_then(|output| output.0.get(&("stdout".to_owned(), false)));
+        stdout.map(|stream| stream.lines().to_vec()).unwrap_or_default()
+    }
+
+    /// What is wrong with its output, if anything is: a hole, another order.
+    pub fn complaint(&self, example: &Example) -> Option<String> {
+        let seen = self.seen();
+        let streams = seen.output.get(&example.key())?.0.values();
+        streams.filter_map(Stream::complaint).next().map(str::to_owned)
+    }
+
+    /// Whether it was ever seen to show this `Phase/Reason`.
+    pub fn has_shown(&self, example: &Example, state: &str) -> bool {
+        self.seen().shown.contains(&(example.key(), state.to_owned()))
     }
 
     /// Waits until it has ended: `Phase/Reason`, or `gone`.
@@ -117,6 +137,8 @@ impl Board {
             value.and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let shown = Shown { phase: text("phase"), reason: text("reason"), gone };
+        let state = format!("{}/{}", shown.phase, shown.reason);
+        self.seen().shown.insert((key.clone(), state.clone()));
         let before = self.seen().objects.insert(key.clone(), shown.clone());
         if before.as_ref() == Some(&shown) {
             return;
@@ -124,7 +146,6 @@ impl Board {
         if gone {
             self.tell(&key.1, "gone");
         } else if !shown.phase.is_empty() {
-            let state = format!("{}/{}", shown.phase, shown.reason);
             self.tell(&key.1, &format!("{state:<26} {}", text("message")));
         }
     }
@@ -133,20 +154,18 @@ impl Board {
     fn read(&self, line: &str) {
         let Ok(record) = serde_json::from_str::<Value>(line) else { return };
         let word = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
-        let number = |key: &str| record.get(key).and_then(Value::as_u64).unwrap_or(0);
-        if word("kind") != "output" {
+        if !word("kind").starts_with("output") {
             return;
         }
-        let (name, text) = (word("name"), word("text"));
-        let place = (number("run"), number("attempt"), number("offset"));
-        if word("stream") == "stdout" {
-            let key = (word("namespace"), name.clone());
-            let mut seen = self.seen();
-            if seen.output.entry(key).or_default().insert(place, text.clone()).is_some() {
-                return;
-            }
+        let name = word("name");
+        let which = (word("stream"), record.get("verify").is_some());
+        let mut seen = self.seen();
+        let output = seen.output.entry((word("namespace"), name.clone())).or_default();
+        let is_new = output.0.entry(which).or_default().take(&record);
+        drop(seen);
+        if is_new {
+            self.tell(&name, &format!("| {}", word("text")));
         }
-        self.tell(&name, &format!("| {text}"));
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Example {
     pub name: String,
     /// `Phase/Reason`, or `gone`.
     pub expected: String,
+    /// `Phase/Reason`s that it must have shown before.
+    pub passes: Vec<String>,
     /// How often its command starts, for those that count their starts.
     pub starts: Option<usize>,
     /// A line that must be the last of its standard output.
@@ -30,15 +32,19 @@ impl Example {
     fn of(title: String, object: &DynamicObject) -> Result<Example> {
         let annotation = |key: &str| object.annotations().get(&format!("example/{key}")).cloned();
         let expected = annotation("expect");
-        let list = annotation("processes").unwrap_or_default();
-        let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let list = |key: &str| {
+            let list = annotation(key).unwrap_or_default();
+            let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
         Ok(Example {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             expected: expected.ok_or_else(|| format!("{title} has no example/expect"))?,
             starts: annotation("starts").map(|n| n.parse()).transpose()?,
             last_line: annotation("last-line"),
-            processes: words.map(str::to_owned).collect(),
+            passes: list("passes"),
+            processes: list("processes"),
             title,
         })
     }

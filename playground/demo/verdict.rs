@@ -45,6 +45,9 @@ pub fn judge(stage: &Stage, example: &Example, ended: Result<String>, alive: &[S
     {
         complaints.push(format!("started {starts} times instead of {wanted}"));
     }
+    let missed = example.passes.iter().filter(|state| !stage.board.has_shown(example, state));
+    complaints.extend(missed.map(|state| format!("never showed {state}")));
+    complaints.extend(stage.board.complaint(example));
     complaints.extend(output_complaint(&stage.board.lines(example), example));
     let (title, expected) = (example.title.clone(), example.expected.clone());
     Verdict { title, expected, came, complaints }

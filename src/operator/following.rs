@@ -9,8 +9,8 @@ use tracing::debug;
 
 use crate::api::{OutputStatus, StreamStatus};
 use crate::core::action::{Entry, Kind, Seen};
-use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen};
-use crate::follow::{Advanced, Destination, Follow};
+use crate::core::record::{OutputSeen, StreamSeen};
+use crate::follow::{Advanced, Destination, Follow, shown};
 use crate::host::{Host, Stream};
 use crate::output::log::Head;
 use crate::output::mark::Marks;
@@ -185,51 +185,9 @@ impl Following {
     }
 }
 
-/// Whose output an answer speaks of, how much there is, and whether the command has ended.
-async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, OutputSeen, bool)> {
-    match seen {
-        Seen::Host { entry, record } => match &record.entry {
-            EntrySeen::Claimed(claimed) => {
-                let over = claimed.exit.as_ref().is_some_and(|exit| record.output_is_over(exit));
-                Some((entry, record.output.clone(), over))
-            }
-            EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => None,
-        },
-        Seen::Direct { entry, seen: DirectSeen::Running } => {
-            Some((entry, spooled(entry, host, false).await?, false))
-        }
-        Seen::Direct { entry, seen: DirectSeen::Exited(_) } => {
-            Some((entry, spooled(entry, host, true).await?, true))
-        }
-        Seen::Direct { seen: DirectSeen::NeverStarted { .. } | DirectSeen::Lost, .. }
-        | Seen::Nothing
-        | Seen::Unreachable(_)
-        | Seen::Prepared { .. }
-        | Seen::Refused { .. }
-        | Seen::Swept { .. } => None,
-    }
-}
-
 fn seen_of(shown: &StreamStatus, open: bool) -> StreamSeen {
     let bytes = u64::try_from(shown.bytes).unwrap_or_default();
     StreamSeen { bytes, truncated: shown.truncated, ended: !open }
-}
-
-/// How much output of a Direct attempt there is: a read beyond the end tells where that is.
-async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSeen> {
-    let mut output = OutputSeen::default();
-    for stream in [Stream::Stdout, Stream::Stderr] {
-        let beyond = host.read(entry, stream, u64::MAX, 1).await.ok()?;
-        if beyond.offset == u64::MAX {
-            return None;
-        }
-        let seen = match stream {
-            Stream::Stdout => &mut output.stdout,
-            Stream::Stderr => &mut output.stderr,
-        };
-        (seen.bytes, seen.ended, seen.truncated) = (beyond.offset, ended, beyond.truncated);
-    }
-    Some(output)
 }
 
 impl Current {

@@ -99,8 +99,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         fit = schema::wait(clients.writes.clone()) => fit?,
         () = stop.cancelled() => return Ok(()),
     }
-    let (mut stdout, stderr) = output::writer::standard_streams()?;
-    output::writer::end_torn_line(&mut stdout)?;
+    let (mut stdout, stderr) = output::standard::standard_streams()?;
+    stdout.end_torn_line()?;
     let output = Output {
         writer: output::writer::Writer::start(stdout, stderr)?,
         marks: Marks::open(&config.state_directory.join("output"))?,

@@ -6,4 +6,5 @@
 pub mod line;
 pub mod log;
 pub mod mark;
+pub mod standard;
 pub mod writer;

@@ -4,9 +4,7 @@
 //! when the block is written. While stdout is stuck, streams keep their place and read no
 //! more; the record on the host keeps the rest.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread;
 
@@ -104,7 +102,7 @@ impl Writer {
         stderr: impl Write + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, mut blocks) = mpsc::channel::<Block>(QUEUE);
-        let mut sinks = Sinks { stdout: Box::new(stdout), stderr: Box::new(stderr) };
+        let mut sinks = Sinks { stdout: Sink::new(stdout), stderr: Sink::new(stderr) };
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             while let Some(block) = blocks.blocking_recv() {
                 let Block { chunk, last, mut place, written } = block;
@@ -126,8 +124,38 @@ impl Writer {
 }
 
 struct Sinks {
-    stdout: Box<dyn Write + Send>,
-    stderr: Box<dyn Write + Send>,
+    stdout: Sink,
+    stderr: Sink,
+}
+
+/// Where bytes go.
+struct Sink {
+    out: Box<dyn Write + Send>,
+    /// The last byte taken is no newline.
+    torn: bool,
+}
+
+impl Sink {
+    fn new(out: impl Write + Send + 'static) -> Self {
+        Self { out: Box::new(out), torn: false }
+    }
+
+    /// Writes all of `bytes`, or tells how many were taken and why no more are.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.out.write(rest) {
+                Ok(0) => return Err((taken, io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    self.torn = rest.get(..count).and_then(<[u8]>::last) != Some(&b'\n');
+                    taken += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((taken, error)),
+            }
+        }
+        self.out.flush().map_err(|error| (taken, error))
+    }
 }
 
 impl Sinks {
@@ -176,11 +204,14 @@ impl Sinks {
         };
         let mut offset = next.max(chunk.offset);
         for piece in fresh.chunks(PIECE) {
-            out.write_all(piece)?;
-            out.flush()?;
-            offset += piece.len() as u64;
+            let written = out.write(piece);
+            let taken = written.as_ref().map_or_else(|(taken, _)| *taken, |()| piece.len());
+            offset += taken as u64;
             place.shape = Shape::Plain { next: offset };
-            place.note(offset);
+            if taken > 0 {
+                place.note(offset);
+            }
+            written.map_err(|(_, error)| error)?;
         }
         Ok(())
     }
@@ -188,7 +219,7 @@ impl Sinks {
 
 /// Log lines that are not written yet.
 struct Batch<'a> {
-    out: &'a mut Box<dyn Write + Send>,
+    out: &'a mut Sink,
     text: Vec<u8>,
     place: &'a Place,
     /// Everything before this offset is written.
@@ -197,53 +228,25 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(out: &'a mut Box<dyn Write + Send>, place: &'a Place, noted: u64) -> Self {
+    fn new(out: &'a mut Sink, place: &'a Place, noted: u64) -> Self {
         Self { out, text: Vec::new(), place, noted, failed: None }
     }
 
     /// Writes what has gathered, and notes that everything before `offset` is written.
     fn write(&mut self, offset: u64) {
         if self.failed.is_none() && !self.text.is_empty() {
-            match self.out.write_all(&self.text).and_then(|()| self.out.flush()) {
+            if self.out.torn {
+                // What an earlier failure left of a record is a line of its own.
+                self.text.insert(0, b'\n');
+            }
+            match self.out.write(&self.text) {
                 Ok(()) => {
                     self.noted = offset;
                     self.place.note(offset);
                 }
-                Err(error) => self.failed = Some(error),
+                Err((_, error)) => self.failed = Some(error),
             }
         }
         self.text.clear();
     }
-}
-
-/// This process's stdout and stderr, unbuffered.
-///
-/// # Errors
-/// When the descriptors cannot be duplicated.
-pub fn standard_streams() -> io::Result<(File, File)> {
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    Ok((stdout, stderr))
-}
-
-/// Ends the last line of `out` where it is a file that ends within one: a program that is
-/// killed while writing leaves such a piece, and what follows must not be glued to it.
-///
-/// # Errors
-/// When the newline cannot be written.
-pub fn end_torn_line(out: &mut File) -> io::Result<()> {
-    let torn = last_byte(out).is_ok_and(|last| last.is_some_and(|byte| byte != b'\n'));
-    if torn { out.write_all(b"\n") } else { Ok(()) }
-}
-
-/// The last byte of a regular file, opened anew because `out` may be open for writing only.
-fn last_byte(out: &File) -> io::Result<Option<u8>> {
-    if !out.metadata()?.is_file() || out.metadata()?.len() == 0 {
-        return Ok(None);
-    }
-    let mut file = File::open(format!("/proc/self/fd/{}", out.as_raw_fd()))?;
-    file.seek(SeekFrom::End(-1))?;
-    let mut byte = [0];
-    file.read_exact(&mut byte)?;
-    Ok(byte.first().copied())
 }

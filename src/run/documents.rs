@@ -246,7 +246,7 @@ pub(super) fn custom(definition: &impl serde::Serialize) -> Value {
     let found = definition.pointer("/spec/versions/0/schema/openAPIV3Schema");
     let mut schema = found.cloned().unwrap_or_default();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.extend(common_fields());
+        fields.extend(fields_of_every_object(LABEL));
         fields.insert("status".to_owned(), json!({}));
     }
     require_metadata(schema)
@@ -267,7 +267,7 @@ fn config_map_schema() -> Value {
 
 fn core(mut fields: Value) -> Value {
     if let Some(fields) = fields.as_object_mut() {
-        fields.extend(common_fields());
+        fields.extend(fields_of_every_object(SUBDOMAIN));
     }
     require_metadata(json!({"type": "object", "properties": fields}))
 }
@@ -281,18 +281,22 @@ fn require_metadata(mut schema: Value) -> Value {
     schema
 }
 
+/// Longest name of a namespace, and of both our kinds by their own rule (RFC 1123 label).
+const LABEL: u8 = 63;
+
+/// Longest name of other objects (RFC 1123 subdomain).
+const SUBDOMAIN: u8 = 253;
+
 /// The fields of every object (`ObjectMeta` of the Kubernetes API). What a server sets is
 /// accepted, so that the output of `kubectl get -o yaml` can be run as it is.
-fn common_fields() -> serde_json::Map<String, Value> {
+fn fields_of_every_object(longest_name: u8) -> serde_json::Map<String, Value> {
     let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
-    let name = json!({
-        "type": "string", "minLength": 1, "maxLength": 253,
-    });
+    let name = |longest: u8| json!({"type": "string", "minLength": 1, "maxLength": longest});
     let fields = json!({
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": {"type": "object", "required": ["name"], "properties": {
-            "name": name, "namespace": name, "labels": texts, "annotations": texts,
+            "name": name(longest_name), "namespace": name(LABEL), "labels": texts, "annotations": texts,
             "uid": {}, "resourceVersion": {}, "generation": {}, "creationTimestamp": {},
             "deletionTimestamp": {}, "deletionGracePeriodSeconds": {}, "finalizers": {},
             "ownerReferences": {}, "managedFields": {}, "selfLink": {},
@@ -420,6 +424,19 @@ mod tests {
             let wrong = read(&text).unwrap_err();
             assert!(wrong[0].contains("metadata.name: a name has"), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_a_cluster_would_refuse_is_refused() {
+        let named = |name: &str| {
+            format!("{HEAD}metadata: {{name: {name}}}\nspec: {{hostRef: {{name: h}}, script: x}}\n")
+        };
+        read(&named(&"a".repeat(63))).unwrap();
+        let wrong = read(&named(&"a".repeat(64))).unwrap_err();
+        assert!(wrong[0].contains("metadata.name: at most 63 characters"), "{wrong:?}");
+        let secret = "a".repeat(64);
+        let secret = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {secret}}}\n");
+        read(&secret).unwrap();
     }
 
     #[test]

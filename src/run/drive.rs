@@ -15,12 +15,11 @@ use super::output::Output;
 use super::progress::Progress;
 use super::reach::Machines;
 use super::report::{CommandReport, Reached};
-use crate::core::action::{Action, Entry, Seen};
+use crate::core::action::Seen;
 use crate::core::decide::Now;
 use crate::core::phase::{Phase, Summary, Truth, summary};
 use crate::core::stage::Attempt;
-use crate::host::Host;
-use crate::journal::{NotSaved, save};
+use crate::journal::NotSaved;
 use crate::step::{Reach, Step, Turned};
 
 /// Pause before a turn that was put off is taken again.
@@ -60,6 +59,10 @@ impl Drive {
             self.progress.warn("not started: interrupted");
             return self.report(ExitCode::NotStarted);
         }
+        if self.job.has_ended_before() {
+            self.progress
+                .warn("it had ended before; nothing was started; --new-run asks for another run");
+        }
         let stopped = self.turns().await;
         let code = match stopped {
             Stopped::Ended => self.end().await,
@@ -96,10 +99,11 @@ impl Drive {
             seen = match turned {
                 Ok(Turned::Acted { seen, connection }) => {
                     self.output.observe(&seen, self.machines.host(&connection)).await;
+                    self.tell_failure();
                     *seen
                 }
                 Ok(Turned::Resting { .. }) if self.job.is_over() => return Stopped::Ended,
-                Ok(Turned::Resting { .. }) if is_stalled(&summary) => return Stopped::Stalled,
+                Ok(Turned::Resting { .. }) if self.is_stalled(&summary) => return Stopped::Stalled,
                 Ok(Turned::Resting { wake }) => {
                     self.wait(wake).await;
                     Seen::Nothing
@@ -139,100 +143,54 @@ impl Drive {
             tokio::select! {
                 () = &mut over => return,
                 _ = self.wanted.changed() => return,
-                () = sleep(CATCH_UP), if behind => self.output.catch_up().await,
+                () = sleep(CATCH_UP), if behind => {
+                    self.output.catch_up().await;
+                    self.tell_failure();
+                }
             }
         }
     }
 
-    /// What is left to do after the end: the rest of the output, and leaving the host clean.
-    async fn end(&mut self) -> ExitCode {
-        let outcome = self.job.stage.outcome.clone();
-        let code = outcome.as_ref().map_or(ExitCode::Unknown, ExitCode::of);
-        if !self.job.store.is_delivered() {
-            let host = self.look_again().await;
-            let mut leave = self.wanted.clone();
-            let whole = tokio::select! {
-                whole = self.output.deliver(self.job.plan.limits.resolve) => whole,
-                _ = leave.wait_for(|wanted| *wanted == Wanted::Leave) => false,
-            };
-            if !whole {
-                self.progress.warn("not all of its output could be written");
-            }
-            let known = outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
-            if whole && known {
-                self.note(|job| job.store.note_delivered());
-                self.sweep(host).await;
-            }
-        } else if !self.job.store.is_swept() {
-            let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
-            self.sweep(host).await;
-        }
-        let summary = self.summary();
-        self.progress.end(&summary);
-        code
-    }
-
-    /// The host of the last attempt. An attempt whose output nobody has followed in this
-    /// process is looked at once more: an earlier one may have written part of it.
-    async fn look_again(&mut self) -> Option<Arc<dyn Host>> {
-        let attempt = self.attempt().filter(|attempt| !attempt.direct)?.clone();
-        let host = self.machines.host(&attempt.connection);
-        if !self.output.is_followed() {
-            let seen = self.act(&host, Action::Probe { entry: attempt.entry }).await?;
-            self.output.observe(&seen, Arc::clone(&host)).await;
-        }
-        Some(host)
-    }
-
-    /// Removes what the command's record takes on the host. Its result is kept here.
-    async fn sweep(&mut self, host: Option<Arc<dyn Host>>) {
-        let attempt = self.attempt().filter(|attempt| !attempt.direct).cloned();
-        let (Some(host), Some(attempt)) = (host, attempt) else { return };
-        let Entry { uid, machine, run_as, .. } = attempt.entry;
-        let sweep = Action::Sweep { uid, machine, run_as };
-        match self.act(&host, sweep).await {
-            Some(Seen::Swept { .. }) => self.note(|job| job.store.note_swept()),
-            Some(Seen::Unreachable(fault)) => {
-                let message = fault.message;
-                self.progress.warn(&format!("its record is still on the host: {message}"));
-            }
-            Some(_) | None => self.progress.warn("its record is still on the host"),
-        }
-    }
-
-    /// Performs an action that goes with the stage as it is saved.
-    async fn act(&mut self, host: &Arc<dyn Host>, action: Action) -> Option<Seen> {
-        let stage = self.job.stage.clone();
-        let saved = save(&mut self.job.store, &stage, &stage, action).await.ok()?;
-        Some(host.act(&self.job.plan, &saved, None).await)
-    }
-
-    fn note(&mut self, note: impl FnOnce(&mut Job) -> std::io::Result<()>) {
-        if let Err(error) = note(&mut self.job) {
-            self.progress.warn(&format!("cannot note what was done: {error}"));
+    /// Tells at once that output cannot be written: the command may run for hours.
+    fn tell_failure(&mut self) {
+        if let Some(failure) = self.output.failure() {
+            self.progress.not_written(failure);
         }
     }
 
     fn leave(&self) -> ExitCode {
-        if self.attempt().is_none() {
-            self.progress.warn("not started: interrupted");
-            return ExitCode::NotStarted;
+        let (host, again) = (&self.job.plan.host, "the same command line again goes on from here");
+        match self.attempt() {
+            Some(attempt) if !attempt.is_fenced() => {
+                self.progress.warn(&format!("left running on {host}; {again}"));
+                ExitCode::StillRunning
+            }
+            _ if self.job.stage.starts > 0 => {
+                self.progress.warn(&format!("left before another attempt on {host}; {again}"));
+                ExitCode::StillRunning
+            }
+            _ => {
+                self.progress.warn("not started: interrupted");
+                ExitCode::NotStarted
+            }
         }
-        let host = &self.job.plan.host;
-        self.progress.warn(&format!(
-            "left running on {host}; the same command line again goes on from here"
-        ));
-        ExitCode::StillRunning
     }
 
     /// The last attempt of this run, if there was one.
-    fn attempt(&self) -> Option<&Attempt> {
+    pub(super) fn attempt(&self) -> Option<&Attempt> {
         let stage = &self.job.stage;
         stage.current.as_ref().filter(|attempt| attempt.entry.run == stage.run)
     }
 
-    fn summary(&self) -> Summary {
+    pub(super) fn summary(&self) -> Summary {
         summary(&self.job.plan, &self.job.stage)
+    }
+
+    /// True when nothing has started and waiting mends nothing: somebody has to. What may have
+    /// started already is seen to its end, which comes with `timeouts.queue` at the latest.
+    fn is_stalled(&self, summary: &Summary) -> bool {
+        let stalled = summary.phase == Phase::Pending && summary.stalled == Truth::True;
+        stalled && self.job.stage.starts == 0
     }
 
     fn line(&self) -> String {
@@ -247,9 +205,4 @@ impl Drive {
         report.output = self.output.report();
         report
     }
-}
-
-/// True when waiting mends nothing: somebody has to.
-fn is_stalled(summary: &Summary) -> bool {
-    summary.phase == Phase::Pending && summary.stalled == Truth::True
 }

@@ -20,26 +20,27 @@ pub enum ExitCode {
     Cancelled,
     /// The command line or a document cannot be understood or carried out.
     BadInput,
-    /// It was left running; running again re-attaches.
+    /// It was left before its end; running again goes on from there.
     StillRunning,
     /// Another `run` of the same command is at work.
     Busy,
-    /// This program could not do its own part, for example write its state.
+    /// This program could not do its own part: keep its state, write all output or the report.
     Trouble,
 }
 
 /// The table shown by `run --help`.
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
-  0-192  the command's own; there is a record of it on the host (128 + n for signal n)
+  other  the command's own; there is a record of it on the host (128 + n for signal n). 0 and 1
+         also for a person's resolution, as Succeeded and as Failed
   221    Unknown: nobody knows how it ended
   222    it never started, and will not
   223    it was stopped at a time limit
   224    it was cancelled
   225    the command line or a document is wrong
-  226    it was left running; running this again re-attaches
+  226    it has not ended and was left; running this again goes on from there
   227    another `run` of the same command is at work
-  228    this program could not do its own part (state directory, report)
+  228    this program could not do its own part: keep its state, write all output or the report
 With several commands: that of the first one in file order whose code is not 0. A command may
 itself end with any of these numbers; the last line on stderr and --report tell them apart.";
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api;
+use crate::core::outcome::Outcome;
 use crate::core::plan::{Asked, Execution, Plan};
 use crate::core::stage::Stage;
 use crate::host::Lookup;
@@ -64,6 +65,12 @@ impl Job {
         let mut asked = api::plan::asked(&command);
         asked.connection = connection(documents, written, manner.local)?;
         asked.delete = false;
+        if asked.suspend {
+            Err(written.wrong(
+                &"spec.suspend is true, and a file is read only once: nothing would ever start; \
+                  take it out",
+            ))?;
+        }
         let store = open(written, manner)?;
         let stage = store.stage().clone();
         let mut job = Self {
@@ -84,6 +91,13 @@ impl Job {
         self.stage.outcome.is_some()
             && (self.asked.rerun_token.is_empty()
                 || self.asked.rerun_token == self.stage.observed_rerun_token)
+    }
+
+    /// True when its last run has ended for good and all of it was told: nothing is left to do
+    /// but to tell the result again.
+    pub fn has_ended_before(&self) -> bool {
+        let unknown = self.stage.outcome.as_ref().is_some_and(Outcome::is_unknown);
+        self.is_over() && (unknown || self.store.is_delivered())
     }
 
     /// A command that was changed since its run began is not quietly taken for the same.

@@ -5,10 +5,12 @@
 
 pub mod documents;
 pub mod drive;
+mod ending;
 pub mod exit;
 pub mod interrupt;
 pub mod job;
 pub mod output;
+pub mod place;
 pub mod progress;
 pub mod reach;
 pub mod report;
@@ -17,7 +19,6 @@ pub mod store;
 pub mod yaml;
 
 use std::error::Error;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ use crate::cli::{RunArgs, RunOutput};
 use crate::follow::Destination;
 use crate::host::hosts::Hosts;
 use crate::output::mark::Marks;
-use crate::output::writer::{Writer, standard_streams};
+use crate::output::standard::{Kept, standard_streams};
+use crate::output::writer::Writer;
 use crate::reach::Ways;
 
 use documents::{Documents, Namespace};
@@ -40,6 +42,7 @@ use exit::ExitCode;
 use interrupt::Wanted;
 use job::{Job, Manner, Refused};
 use output::Output;
+use place::Place;
 use progress::{Progress, say};
 use reach::{Machines, this_machine};
 use report::{CommandReport, Report};
@@ -47,6 +50,8 @@ use store::StoreError;
 
 /// How long ending the connections may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+const NO_REPORT: &str = "cannot write the report";
 
 /// Why nothing was run, or not everything told.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +106,11 @@ pub async fn run(args: RunArgs) -> ExitCode {
 
 /// Everything that can be wrong with files and state is told before anything is started.
 async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
-    let wanted = interrupt::listen(args.detach_on_interrupt)
-        .map_err(|error| RunError::Io("cannot listen to signals", error))?;
     let files = args.files.iter().map(AsRef::as_ref);
     let documents = Arc::new(Documents::read(files).map_err(Refused::from)?);
+    // Not before: reading from a pipe may wait for ever, and must end with Ctrl-C.
+    let wanted = interrupt::listen(args.detach_on_interrupt)
+        .map_err(|error| RunError::Io("cannot listen to signals", error))?;
     let default = || store::default_directory().ok_or(RunError::NoStateDirectory);
     let directory = args.state_directory.clone().map_or_else(default, Ok)?;
     let manner = Manner { state_directory: &directory, new_run: args.new_run, local: args.local };
@@ -112,6 +118,8 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     for written in documents.commands() {
         jobs.push(Job::prepare(&documents, written, manner).await?);
     }
+    let place = args.report.as_deref().map(Place::take).transpose();
+    let place = place.map_err(|error| RunError::Io(NO_REPORT, error))?;
     let destination = destination(&args, &directory)
         .map_err(|error| RunError::Io("cannot prepare the output", error))?;
     let hosts = Arc::new(Hosts::new());
@@ -120,7 +128,7 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     let reports = stream::iter(drives).map(Drive::to_the_end).buffered(at_once).collect().await;
     // Connections that do not end in order end with this process.
     let _ = timeout(FAREWELL, hosts.shutdown()).await;
-    tell(&args, reports).map_err(|error| RunError::Io("cannot write the report", error))
+    tell(args.output, place, reports).map_err(|error| RunError::Io(NO_REPORT, error))
 }
 
 fn drives(
@@ -152,22 +160,24 @@ fn destination(args: &RunArgs, directory: &Path) -> io::Result<Destination> {
     }
     let (stdout, stderr) = standard_streams()?;
     let marks = Marks::open(&directory.join("@output"))?;
-    Ok(Destination::Plain { writer: Writer::start(stdout, stderr)?, marks: Some(marks) })
+    let kept = Kept::by(&stdout, &stderr);
+    Ok(Destination::Plain { writer: Writer::start(stdout, stderr)?, marks: Some(marks), kept })
 }
 
 /// Writes the report where it is wanted, and gives the exit code of all.
-fn tell(args: &RunArgs, commands: Vec<CommandReport>) -> io::Result<ExitCode> {
+fn tell(
+    output: RunOutput,
+    place: Option<Place>,
+    commands: Vec<CommandReport>,
+) -> io::Result<ExitCode> {
     let code = commands.iter().map(|command| command.code).find(|code| *code != 0);
     let report = Report { code: code.unwrap_or_default(), commands };
     let mut text = serde_json::to_vec_pretty(&report)?;
     text.push(b'\n');
-    if let Some(file) = &args.report {
-        // Whoever waits for the file must not read half of it.
-        let beside = file.with_added_extension("part");
-        File::create(&beside)?.write_all(&text)?;
-        fs::rename(&beside, file)?;
+    if let Some(place) = place {
+        place.write(&text)?;
     }
-    if args.output == RunOutput::Json {
+    if output == RunOutput::Json {
         io::stdout().write_all(&text)?;
     }
     Ok(ExitCode::Own(report.code))

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::report;
 use crate::core::action::{Kind, Seen};
-use crate::core::record::{EntrySeen, OutputSeen};
-use crate::follow::{Advanced, Destination, Follow};
+use crate::core::record::OutputSeen;
+use crate::follow::{Advanced, Destination, Follow, shown};
 use crate::host::Host;
 
 /// How long one try to write everything may take.
@@ -17,11 +17,16 @@ const TRY: Duration = Duration::from_secs(2);
 /// Pause after the output could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long writing may fail before it is given up: waiting does not empty a disk.
+const WRITE_PATIENCE: Duration = Duration::from_secs(12);
+
 /// The attempt of the command whose output is followed; checks are not shown.
 pub struct Output {
     destination: Destination,
     tail_bytes: usize,
     current: Option<Current>,
+    /// What is missing of attempts before the current one.
+    earlier: Option<Incomplete>,
 }
 
 struct Current {
@@ -31,29 +36,34 @@ struct Current {
     behind: bool,
 }
 
+/// Why not all of a command's output was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Incomplete {
+    #[error("its output cannot be written: {0}")]
+    NotWritten(String),
+    #[error("{0} bytes of its output were gone before they could be read")]
+    Gone(u64),
+    #[error("not all of its output could be read and written in time")]
+    Late,
+    #[error("not all of its output was written: interrupted")]
+    Interrupted,
+}
+
 impl Output {
     /// Follows nothing yet.
     pub fn new(destination: Destination, tail_bytes: usize) -> Self {
-        Self { destination, tail_bytes, current: None }
+        Self { destination, tail_bytes, current: None, earlier: None }
     }
 
     /// Reads on to what an action has shown to be there.
     pub async fn observe(&mut self, seen: &Seen, host: Arc<dyn Host>) {
-        let (entry, output) = match seen {
-            Seen::Host { entry, record } => {
-                if !matches!(record.entry, EntrySeen::Claimed(_)) {
-                    return;
-                }
-                (entry, record.output.clone())
-            }
-            _ => return,
-        };
+        let Some((entry, output, _)) = shown(seen, host.as_ref()).await else { return };
         if entry.kind == Kind::Verify {
             return;
         }
         if self.current.as_ref().is_some_and(|current| current.follow.entry() != entry) {
             // A further attempt: all of the earlier one comes first.
-            self.deliver(TRY).await;
+            self.earlier = self.deliver(TRY).await.err();
             self.current = None;
         }
         let (destination, tail_bytes) = (&self.destination, self.tail_bytes);
@@ -85,28 +95,66 @@ impl Output {
         }
     }
 
-    /// Writes all output there is, to its end. False when some could not be had, or not all
-    /// was written within `limit`.
-    pub async fn deliver(&mut self, limit: Duration) -> bool {
-        let Some(Current { follow, host, seen, .. }) = &mut self.current else { return true };
-        let tried = tokio::time::timeout(limit, async {
-            loop {
-                match follow.finish(host.as_ref(), seen, TRY).await {
-                    Ok(whole) if follow.is_finished() => return whole,
-                    Ok(_) => {}
-                    Err(fault) => {
-                        tracing::warn!(reason = fault.reason(), fault.message, "output not read");
-                        sleep(PAUSE).await;
-                    }
+    /// Why output is not being written just now, if it is not.
+    pub fn failure(&self) -> Option<&str> {
+        self.current.as_ref().and_then(|current| current.follow.failure())
+    }
+
+    /// Writes all output there is, to its end; gives up when nothing moves for `limit`.
+    ///
+    /// # Errors
+    /// [`Incomplete`], also for what is missing of earlier attempts.
+    pub async fn deliver(&mut self, limit: Duration) -> Result<(), Incomplete> {
+        self.deliver_current(limit).await?;
+        self.earlier.take().map_or(Ok(()), Err)
+    }
+
+    async fn deliver_current(&mut self, limit: Duration) -> Result<(), Incomplete> {
+        let Some(Current { follow, host, seen, .. }) = &mut self.current else { return Ok(()) };
+        let (mut written, mut moved) = (follow.written(), Instant::now());
+        loop {
+            match follow.finish(host.as_ref(), seen, TRY).await {
+                Ok(whole) if follow.is_finished() => {
+                    return match follow.missed() {
+                        0 if whole => Ok(()),
+                        0 => Err(Incomplete::Late),
+                        missed => Err(Incomplete::Gone(missed)),
+                    };
+                }
+                Ok(_) => {}
+                Err(fault) => {
+                    tracing::warn!(reason = fault.reason(), fault.message, "output not read");
+                    sleep(PAUSE.min(limit)).await;
                 }
             }
-        });
-        tried.await.unwrap_or(false)
+            if follow.written() > written {
+                (written, moved) = (follow.written(), Instant::now());
+            }
+            match follow.failure() {
+                Some(failure) if moved.elapsed() >= WRITE_PATIENCE.min(limit) => {
+                    return Err(Incomplete::NotWritten(failure.to_owned()));
+                }
+                None if moved.elapsed() >= limit => return Err(Incomplete::Late),
+                Some(_) | None => {}
+            }
+        }
     }
 
     /// Whether an attempt is followed at all.
     pub fn is_followed(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// Removes the note of how far the output of the object `uid` was written.
+    pub fn forget(&self, uid: &str) {
+        match &self.destination {
+            Destination::Nowhere => {}
+            Destination::Log { marks, .. } | Destination::Plain { marks, .. } => {
+                if let Some(marks) = marks {
+                    marks.forget(uid);
+                }
+            }
+        }
     }
 
     /// What was read, for the report.

@@ -11,13 +11,15 @@ pub struct Progress {
     name: String,
     quiet: bool,
     last: String,
+    failure: String,
     ended: AtomicBool,
 }
 
 impl Progress {
     /// `name` begins every line. A quiet one tells only what went wrong.
     pub fn new(name: &str, quiet: bool) -> Self {
-        Self { name: name.to_owned(), quiet, last: String::new(), ended: AtomicBool::new(false) }
+        let (last, failure) = (String::new(), String::new());
+        Self { name: name.to_owned(), quiet, last, failure, ended: AtomicBool::new(false) }
     }
 
     /// Tells phase, reason and message if they are others than before.
@@ -36,6 +38,14 @@ impl Progress {
         }
         let line = line(summary);
         if summary.phase == Phase::Succeeded { self.note(&line) } else { self.warn(&line) }
+    }
+
+    /// Tells that output cannot be written for now, once for each reason.
+    pub fn not_written(&mut self, failure: &str) {
+        if self.failure != failure {
+            failure.clone_into(&mut self.failure);
+            self.warn(&format!("its output cannot be written, and is tried again: {failure}"));
+        }
     }
 
     /// Tells something unless quiet.

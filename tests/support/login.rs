@@ -89,6 +89,14 @@ fn current() -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
+/// Whether the password of whoever runs this is locked; only root can look, and only root's
+/// sshd would care.
+pub fn is_current_locked() -> bool {
+    let shadow = fs::read_to_string("/etc/shadow").unwrap_or_default();
+    let start = current().map(|name| format!("{name}:!")).unwrap_or_default();
+    !start.is_empty() && shadow.lines().any(|line| line.starts_with(&start))
+}
+
 fn ids(name: &str) -> Result<(u32, u32)> {
     let passwd = fs::read_to_string("/etc/passwd")?;
     let line = passwd.lines().find(|line| line.starts_with(&format!("{name}:")));

@@ -7,9 +7,18 @@ use std::sync::OnceLock;
 
 use super::Result;
 
-/// The root of the repository.
+/// The root of the repository: where a test was built.
+#[cfg(test)]
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The root of the repository: where `make` is, which starts the playground. A path that was
+/// built in could be that of another checkout which builds into the same directory.
+#[cfg(not(test))]
+pub fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| std::env::current_dir().unwrap_or_default())
 }
 
 /// A program of the control plane. The first call may build all of them, for minutes.

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::login::{Login, User};
+use super::login::{self, Login, User};
 use super::place::Place;
 use super::plane::free_ports;
 use super::processes::{self, Identity, Signal};
@@ -214,7 +214,6 @@ impl Recipe {
     fn lines(&self, options: &Options) -> Vec<String> {
         let mut lines: Vec<String> = [
             "PidFile none",
-            "UsePAM no",
             "StrictModes no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
@@ -227,13 +226,19 @@ impl Recipe {
         ]
         .map(str::to_owned)
         .to_vec();
+        // Without PAM sshd refuses an account whose password is locked, also with a key. With
+        // it, everybody's start-up time would depend on what is configured on this machine.
+        let locked = matches!(options.login, Login::Current) && login::is_current_locked();
+        lines.push(format!("UsePAM {}", if locked { "yes" } else { "no" }));
         lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));
-        lines.push(format!("AuthorizedKeysFile {}", self.authorized_keys().display()));
+        // A percent sign would begin a token of sshd's.
+        let authorized = self.authorized_keys().display().to_string().replace('%', "%%");
+        lines.push(format!("AuthorizedKeysFile \"{authorized}\""));
         for kind in &options.host_keys {
             let key = self.directory.join(format!("host_{}", kind.name()));
-            lines.push(format!("HostKey {}", key.display()));
+            lines.push(format!("HostKey \"{}\"", key.display()));
         }
         // Only the first SetEnv counts, so all variables are in one.
         let mut set = format!("SetEnv \"HOME={}\" \"{}\"", self.home().display(), self.mark());

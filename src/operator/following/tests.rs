@@ -10,7 +10,9 @@ use super::*;
 use crate::core::action::Action;
 use crate::core::fault::{Fault, Transient};
 use crate::core::plan::Plan;
-use crate::core::record::{Claimed, HostRecord, Life, ProcessId, ProcessIds, Tree, parse_exit};
+use crate::core::record::{
+    Claimed, EntrySeen, HostRecord, Life, ProcessId, ProcessIds, Tree, parse_exit,
+};
 use crate::host::{Chunk, Material};
 use crate::journal::Saved;
 

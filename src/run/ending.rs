@@ -1,0 +1,124 @@
+//! What is left to do when a command has ended: the rest of its output, and leaving the host
+//! clean.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::drive::Drive;
+use super::exit::ExitCode;
+use super::interrupt::Wanted;
+use super::job::Job;
+use super::output::Incomplete;
+use crate::core::action::{Action, Entry, Seen};
+use crate::core::outcome::Fate;
+use crate::core::stage::Attempt;
+use crate::host::Host;
+use crate::journal::save;
+use crate::step::Reach;
+
+/// Pause before a host that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+impl Drive {
+    /// Writes what is left, sweeps the host and tells the end. Missing output has an exit code
+    /// of its own, for whoever reads only that and the output.
+    pub(super) async fn end(&mut self) -> ExitCode {
+        let outcome = self.job.stage.outcome.clone();
+        let mut code = outcome.as_ref().map_or(ExitCode::Unknown, ExitCode::of);
+        let known = outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
+        if !self.job.store.is_delivered() {
+            let mut leave = self.wanted.clone();
+            let delivered = tokio::select! {
+                delivered = self.deliver() => delivered,
+                _ = leave.wait_for(|wanted| *wanted == Wanted::Leave) => Err(Incomplete::Interrupted),
+            };
+            match delivered {
+                Ok(host) if known => {
+                    if self.note(|job| job.store.note_delivered()) {
+                        self.output.forget(self.job.store.uid());
+                    }
+                    self.sweep(host).await;
+                }
+                Ok(_) => {}
+                Err(incomplete) => {
+                    self.progress.warn(&incomplete.to_string());
+                    code = if known { ExitCode::Trouble } else { code };
+                }
+            }
+        } else if !self.job.store.is_swept() {
+            let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
+            self.sweep(host).await;
+        }
+        let summary = self.summary();
+        self.progress.end(&summary);
+        code
+    }
+
+    /// Writes all output of the last attempt; gives its host, if it has a record there. An
+    /// attempt whose output nobody has followed in this process is looked at once more: an
+    /// earlier one may have written part of it.
+    async fn deliver(&mut self) -> Result<Option<Arc<dyn Host>>, Incomplete> {
+        let limit = self.job.plan.limits.resolve;
+        let Some(attempt) = self.attempt().cloned() else { return Ok(None) };
+        if attempt.direct {
+            let started = attempt.fate().is_some_and(|fate| *fate != Fate::NeverStarted);
+            if started && !self.output.is_followed() {
+                self.progress.warn("its output went with the process that held its channel");
+            }
+            self.output.deliver(limit).await?;
+            return Ok(None);
+        }
+        let host = self.machines.host(&attempt.connection);
+        let asked = Instant::now();
+        while !self.output.is_followed() {
+            let seen = self.act(&host, Action::Probe { entry: attempt.entry.clone() }).await;
+            match seen {
+                Some(Seen::Unreachable(_)) | None if asked.elapsed() >= limit => {
+                    return Err(Incomplete::Late);
+                }
+                Some(Seen::Unreachable(_)) | None => sleep(ASK_AGAIN).await,
+                Some(seen) => {
+                    self.output.observe(&seen, Arc::clone(&host)).await;
+                    break;
+                }
+            }
+        }
+        self.output.deliver(limit).await?;
+        Ok(Some(host))
+    }
+
+    /// Removes what the command's record takes on the host. Its result is kept here.
+    async fn sweep(&mut self, host: Option<Arc<dyn Host>>) {
+        let attempt = self.attempt().filter(|attempt| !attempt.direct).cloned();
+        let (Some(host), Some(attempt)) = (host, attempt) else { return };
+        let Attempt { entry: Entry { uid, machine, run_as, .. }, .. } = attempt;
+        let sweep = Action::Sweep { uid, machine, run_as };
+        match self.act(&host, sweep).await {
+            Some(Seen::Swept { .. }) => drop(self.note(|job| job.store.note_swept())),
+            Some(Seen::Unreachable(fault)) => {
+                let message = fault.message;
+                self.progress.warn(&format!("its record is still on the host: {message}"));
+            }
+            Some(_) | None => self.progress.warn("its record is still on the host"),
+        }
+    }
+
+    /// Performs an action that goes with the stage as it is saved.
+    async fn act(&mut self, host: &Arc<dyn Host>, action: Action) -> Option<Seen> {
+        let stage = self.job.stage.clone();
+        let saved = save(&mut self.job.store, &stage, &stage, action).await.ok()?;
+        Some(host.act(&self.job.plan, &saved, None).await)
+    }
+
+    /// Keeps something in the store, and tells when that is impossible.
+    fn note(&mut self, note: impl FnOnce(&mut Job) -> io::Result<()>) -> bool {
+        let noted = note(&mut self.job);
+        if let Err(error) = &noted {
+            self.progress.warn(&format!("cannot note what was done: {error}"));
+        }
+        noted.is_ok()
+    }
+}

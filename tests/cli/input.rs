@@ -1,0 +1,71 @@
+//! What is refused, and where input comes from.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, LIMIT, Running, manifest, script};
+use crate::support::block_until;
+
+#[test]
+fn bad_input_is_told_with_its_place_and_nothing_is_started() {
+    let bench = Bench::local();
+    let cases = [
+        (
+            manifest("a", "comand: [x]"),
+            "command.yaml:7: spec.comand: unknown field; did you mean command?",
+        ),
+        (
+            manifest("a", "suspend: false"),
+            "exactly one of spec.command and spec.script is required",
+        ),
+        (
+            manifest("a", "command: [sleep, 5]"),
+            "spec.command[1]: a string is wanted: put 5 in quotes",
+        ),
+        (manifest("a", "command: [x]\ntimeouts: {queue: soon}"), "a duration is written with"),
+        (
+            manifest("a", "command: [x]\nstdin: {valueFrom: {secretKeyRef: {name: s, key: k}}}"),
+            "RemoteCommand a: secret \"s\" does not exist",
+        ),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n".to_owned(), "nothing to run"),
+        (manifest("a", "command: [x]\nexecution: Direct"), "--local has none"),
+        (manifest("a", "command: [x]\nsuspend: true"), "spec.suspend is true"),
+        ("a: [".to_owned(), "command.yaml: "),
+    ];
+    for (text, sentence) in cases {
+        let told = bench.run(&text, &[]);
+        assert_eq!(told.code(), 225, "{told:?}");
+        assert!(told.err.contains(sentence), "{sentence:?} is not in {}", told.err);
+        assert!(!bench.state().join("remote-command/run/@local/default/a.json").exists());
+    }
+    let told = Bench::remote().run(&script("a", "x"), &[]);
+    assert_eq!(told.code(), 225, "{told:?}");
+    assert!(told.err.contains("RemoteHost \"host\" does not exist"), "{told:?}");
+}
+
+#[test]
+fn files_can_come_through_standard_input() {
+    let bench = Bench::local();
+    let mut command = bench.command("", &[]);
+    let mut child = {
+        command.args(["-f", "-"]).stdin(Stdio::piped());
+        Running::start(&mut command)
+    };
+    let mut stdin = child.0.stdin.take().unwrap();
+    stdin.write_all(script("a", "echo from stdin").as_bytes()).unwrap();
+    drop(stdin);
+    assert_eq!(child.told().out, "from stdin\n");
+}
+
+#[test]
+fn an_interrupt_ends_a_run_that_waits_for_its_input() {
+    let bench = Bench::local();
+    let mut command = bench.command("", &[]);
+    let mut run = Running::start(command.args(["-f", "-"]).stdin(Stdio::piped()));
+    // More than a pipe holds: it is being read, and the rest is waited for.
+    run.0.stdin.as_mut().unwrap().write_all("# nothing yet\n".repeat(10_000).as_bytes()).unwrap();
+    run.signal(Signal::SIGINT);
+    assert!(block_until(LIMIT, || run.0.try_wait().unwrap().is_some()), "Ctrl-C did nothing");
+}

@@ -1,0 +1,12 @@
+//! The command line, run as a user would run it: `remote-command run` on this machine and
+//! against a real sshd, killed and interrupted; help, completion and what is refused.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod again;
+mod bench;
+mod ends;
+mod input;
+mod results;
+#[path = "../support/mod.rs"]
+mod support;
+mod words;
