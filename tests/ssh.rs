@@ -219,9 +219,18 @@ async fn the_end_is_told_in_any_order_and_only_with_a_status() {
     let server = Server::start(Odd::NoClose).await;
     let began = Instant::now();
     let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
-    assert_eq!((end.status, end.closed), (Some(3), true));
+    assert_eq!((end.status, end.closed, end.detached), (Some(3), false, true));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     until(LIMIT, "closed by us", async || server.counts.closes() == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn output_that_comes_after_the_status_is_waited_for_as_long_as_it_comes() {
+    let server = Server::start(Odd::LateOutput(7)).await;
+    let hosts = Hosts::new();
+    let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
+    assert_eq!((end.status, end.closed, end.detached), (Some(3), true, false));
+    assert_eq!(end.stdout, b"late".repeat(7));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::ssh::{Link, Pool};
 use super::{Chunk, Host, Material, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::{Cause, Fault, Standing};
-use crate::core::plan::{Direct, Execution, Plan};
+use crate::core::plan::{Execution, Plan};
 use crate::journal::Saved;
 use crate::shim::Account;
 
@@ -94,8 +94,8 @@ impl Machine {
 #[async_trait]
 impl Host for Machine {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
-        if let Some(direct) = direct(plan, action.get()) {
-            return self.direct.act(plan, &direct, action.get(), material).await;
+        if is_direct(plan, action.get(), |uid| self.direct.knows(uid)) {
+            return self.direct.act(plan, action.get(), material).await;
         }
         let run_as = user(action.get()).clone();
         let seen = self.recorded(run_as).act(plan, action, material).await;
@@ -115,23 +115,27 @@ impl Host for Machine {
         }
         self.recorded(entry.run_as.clone()).read(entry, stream, offset, max).await
     }
+
+    fn truncated(&self, entry: &Entry, stream: Stream) -> bool {
+        self.direct.truncated(entry, stream)
+    }
 }
 
-/// How a Direct action is to be carried out; `None` for one on a recorded entry. A spec may
-/// change from one kind to the other between runs, so what is prepared decides, not the plan.
-fn direct(plan: &Plan, action: &Action) -> Option<Direct> {
-    let machine = match action {
-        Action::Sweep { machine, .. } => machine,
-        Action::Prepare { entry }
-        | Action::Launch { entry, .. }
+/// Whether an action goes the direct way. A spec may change from one way to the other while an
+/// attempt runs, so that the plan decides only what is prepared next; an entry that was
+/// prepared names a machine when it is recorded, and none when it is direct. `known` tells of
+/// an object whether a direct attempt of it is remembered.
+fn is_direct(plan: &Plan, action: &Action, known: impl Fn(&str) -> bool) -> bool {
+    let planned = matches!(plan.execution, Execution::Direct(_));
+    match action {
+        Action::Prepare { .. } => planned,
+        // Without a machine it may also be about what a prepare left that was never saved.
+        Action::Sweep { machine, uid, .. } => machine.is_empty() && (planned || known(uid)),
+        Action::Launch { entry, .. }
         | Action::Probe { entry }
         | Action::Terminate { entry, .. }
         | Action::Kill { entry, .. }
-        | Action::Revoke { entry, .. } => &entry.machine,
-    };
-    match &plan.execution {
-        Execution::Direct(direct) if machine.is_empty() => Some(direct.clone()),
-        Execution::Direct(_) | Execution::Recorded => None,
+        | Action::Revoke { entry, .. } => entry.machine.is_empty(),
     }
 }
 

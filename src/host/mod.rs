@@ -30,6 +30,12 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The fault of the stage that failed: dial, handshake, authentication, channel, exec.
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault>;
+
+    /// Opens further channels on new connections, because another machine answers than was
+    /// asked for. False when that would be too soon after the last time, or does not apply.
+    fn renew(&self) -> bool {
+        false
+    }
 }
 
 /// One running exec. Dropping it closes the channel (and says nothing about the process).
@@ -37,7 +43,7 @@ pub trait Transport: Send + Sync {
 pub struct ExecChannel {
     /// Bounded; a full queue means the far side does not read.
     pub input: mpsc::Sender<Input>,
-    /// Bounded; must be drained by the reader. Ends after `Closed` or `Lost`.
+    /// Bounded; must be drained by the reader. Ends after `Closed`, `Detached` or `Lost`.
     pub events: mpsc::Receiver<Event>,
 }
 
@@ -59,8 +65,11 @@ pub enum Event {
     ExitStatus(u32),
     /// Signal name without SIG.
     ExitSignal(String),
-    /// The server closed the channel in order.
+    /// The server closed the channel in order: nothing of what it had to say is missing.
     Closed,
+    /// The end was told, and the channel stayed open (a child may hold it) until we closed it:
+    /// the last of the output may be missing.
+    Detached,
     /// The connection ended under it; nobody knows what became of the process.
     Lost(Fault),
 }
@@ -158,4 +167,10 @@ pub trait Host: Send + Sync {
         offset: u64,
         max: u32,
     ) -> Result<Chunk, Fault>;
+
+    /// Whether less of a Direct attempt's stream can be read than it wrote: its limit was
+    /// reached, or its channel did not come to an orderly end. A record says so itself.
+    fn truncated(&self, _entry: &Entry, _stream: Stream) -> bool {
+        false
+    }
 }

@@ -226,6 +226,7 @@ async fn spooled(entry: &Entry, host: &dyn Host, ended: bool) -> Option<OutputSe
             Stream::Stderr => &mut output.stderr,
         };
         (seen.bytes, seen.ended) = (end, ended);
+        seen.truncated = ended && host.truncated(entry, stream);
     }
     Some(output)
 }

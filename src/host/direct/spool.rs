@@ -34,6 +34,11 @@ impl Spool {
         self.kept.extend(new);
     }
 
+    /// Whether bytes beyond the limit were turned away.
+    pub(super) fn truncated(&self) -> bool {
+        self.refused > 0
+    }
+
     /// Offset behind the last byte taken.
     fn end(&self) -> u64 {
         self.start + self.kept.len() as u64
@@ -85,6 +90,6 @@ mod tests {
         spool.push(b"789012");
         spool.push(b"xyz");
         assert_eq!(spool.read(0, 100), (0, b"1234567890".to_vec()));
-        assert_eq!(spool.refused, 5);
+        assert_eq!((spool.refused, spool.truncated()), (5, true));
     }
 }
