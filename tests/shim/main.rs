@@ -17,5 +17,6 @@ mod login;
 mod output;
 mod place;
 mod rig;
+mod shells;
 mod stop;
 mod truth;
