@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use odd::{Odd, Plain, Server};
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
+use remote_command::host::recorded::Shells;
 use remote_command::host::{Event, Transport};
+use remote_command::shim::Account;
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
 use support::link::Link;
 use support::until;
@@ -105,6 +107,102 @@ async fn a_silent_or_stalling_handshake_times_out_and_leaves_no_socket() {
 }
 
 #[tokio::test]
+async fn a_stage_with_a_longer_limit_than_a_report_is_told_by_its_own_name() {
+    let server = Plain::start("SSH-2.0-odd\r\n", false).await;
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 2000, 1000);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let hosts = Hosts::new();
+    let transport = hosts.transport("default", &way.connection(), Secrets::with_key(&key));
+    let brief = Duration::from_secs(1);
+    let shells = Arc::new(Shells::new(transport, Account::default()).with_reply_limit(brief));
+    // More than there are shells: those who wait for one are told the same.
+    let all = (0..4).map(|_| shells.identify(None));
+    for told in futures::future::join_all(all).await {
+        assert_eq!(told.unwrap_err().cause, Transient::HandshakeTimeout.into());
+    }
+}
+
+#[tokio::test]
+async fn a_reason_to_disconnect_during_the_handshake_is_told() {
+    const TOO_MANY: u8 = 12;
+    let words = b"come back later";
+    let mut payload = vec![1, 0, 0, 0, TOO_MANY, 0, 0, 0, words.len() as u8];
+    payload.extend(words);
+    payload.extend([0; 4]);
+    // RFC 4253, 6: the whole is a multiple of 8, with 4 bytes of padding at least.
+    let padding = 4 + (8 - (5 + payload.len() + 4) % 8) % 8;
+    let mut text = b"SSH-2.0-odd\r\n".to_vec();
+    text.extend([0, 0, 0, (1 + payload.len() + padding) as u8, padding as u8]);
+    text.extend(payload);
+    text.extend(vec![0; padding]);
+    let text: &'static str = String::from_utf8(text).unwrap().leak();
+    let server = Plain::start(text, false).await;
+    let said = fails(plain(&Hosts::new(), server.port).as_ref(), Transient::Throttled, SOON).await;
+    assert!(said.contains("come back later"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_a_credential_is_not_offered_it_again_and_again() {
+    let server = Server::start(Odd::AuthHangUp).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    for _ in 0..5 {
+        let cause = lost(&run(transport.as_ref(), "true").await);
+        assert_eq!(cause, Transient::ConnectionLost.into());
+        hosts.poke("default", "key");
+    }
+    assert_eq!(server.counts.connections(), 1);
+}
+
+#[tokio::test]
+async fn new_connections_are_made_on_demand_but_not_again_at_once() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let mut old = transport.open("old").await.unwrap();
+    for (renewed, connections) in [(true, 2), (false, 2)] {
+        assert_eq!(transport.renew(), renewed);
+        let _new = transport.open("new").await.unwrap();
+        assert_eq!(server.counts.connections(), connections);
+    }
+    assert!(old.events.try_recv().is_err(), "what runs on the old one goes on");
+}
+
+#[tokio::test]
+async fn a_host_sees_few_handshakes_at_once() {
+    let server = Plain::start("", false).await;
+    let hosts = Hosts::new();
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 1000, 1000);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let most = std::sync::atomic::AtomicUsize::new(0);
+    let all = async {
+        let all = (0..10).map(|scope| {
+            let secrets = Secrets::with_key(&key);
+            let transport = hosts.transport(&scope.to_string(), &way.connection(), secrets);
+            async move { lost(&run(transport.as_ref(), "true").await) }
+        });
+        futures::future::join_all(all).await
+    };
+    let watch = async {
+        loop {
+            let open = server.counts.connections() - server.counts.ended();
+            most.fetch_max(open, std::sync::atomic::Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        causes = all => {
+            let timed_out: Cause = Transient::HandshakeTimeout.into();
+            assert!(causes.iter().all(|cause| *cause == timed_out), "{causes:?}");
+        }
+        () = watch => {}
+    }
+    // The next one may come in before the server has seen the last one go.
+    let most = most.into_inner();
+    assert!((3..=8).contains(&most) && server.counts.connections() == 10, "{most}");
+}
+
+#[tokio::test]
 async fn shutting_down_during_the_key_exchange_leaves_no_socket() {
     let server = Plain::start("SSH-2.0-odd\r\n", false).await;
     let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 4000, 1000);
@@ -153,6 +251,8 @@ async fn a_channel_that_is_never_opened_is_given_up() {
     let transport = transport(&hosts, &server, &to(&server));
     let limit = Duration::from_secs(10);
     fails(transport.as_ref(), Transient::ReplyTimeout, limit).await;
+    let ended = async || server.counts.ended() == 1;
+    until(LIMIT, "its connection is given up too", ended).await.unwrap();
 }
 
 #[tokio::test]

@@ -370,7 +370,8 @@ impl Recorded {
         let line = wire::request("launch", id, entry, &words).map_err(flawed)?;
         let mut bytes = zeroize::Zeroizing::new(Vec::new());
         inputs.put(id, &mut bytes);
-        let question = Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
+        let question =
+            Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
         let (report, _) = if forks {
             self.shells.ask(run_as, &question).await?
         } else {

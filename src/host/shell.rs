@@ -62,10 +62,7 @@ impl Shell {
     ///
     /// # Errors
     /// The transport's fault.
-    pub(super) async fn begin(
-        transport: &dyn Transport,
-        account: &Account,
-    ) -> Result<Self, Fault> {
+    pub(super) async fn begin(transport: &dyn Transport, account: &Account) -> Result<Self, Fault> {
         let channel = transport.open(&bootstrap(&account.shell)).await?;
         let mut shell = Self {
             channel,

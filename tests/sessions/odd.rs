@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Odd {
     Nothing,
     AuthSilent,
+    /// Hangs up when a key is offered.
+    AuthHangUp,
     /// Only a password helps.
     Password(&'static str),
     /// Only a keyboard-interactive answer helps.
@@ -131,7 +133,12 @@ async fn serve(listener: TcpListener, config: Arc<server::Config>, odd: Odd, cou
     while let Ok((stream, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::SeqCst);
         let counts = counts.clone();
-        let handler = Peer { odd: odd.clone(), counts: counts.clone(), kept: Mutex::default(), heard: Vec::new() };
+        let handler = Peer {
+            odd: odd.clone(),
+            counts: counts.clone(),
+            kept: Mutex::default(),
+            heard: Vec::new(),
+        };
         let config = config.clone();
         running.spawn(async move {
             if let Ok(session) = server::run_stream(config, stream, handler).await {
@@ -165,6 +172,7 @@ impl server::Handler for Peer {
     ) -> Result<Auth, russh::Error> {
         match self.odd {
             Odd::AuthSilent => std::future::pending().await,
+            Odd::AuthHangUp => Err(russh::Error::Disconnect),
             Odd::Password(_) => Ok(only(MethodKind::Password)),
             Odd::Interactive(_) => Ok(only(MethodKind::KeyboardInteractive)),
             _ => Ok(Auth::Accept),
@@ -314,7 +322,9 @@ impl server::Handler for Peer {
                 session.exit_status_request(id, 3)?;
                 let handle = session.handle();
                 tokio::spawn(async move {
-                    let _ = handle.disconnect(russh::Disconnect::ByApplication, "".into(), "".into()).await;
+                    let _ = handle
+                        .disconnect(russh::Disconnect::ByApplication, "".into(), "".into())
+                        .await;
                 });
             }
         }

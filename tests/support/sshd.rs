@@ -219,7 +219,6 @@ impl Recipe {
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin yes",
-            "MaxStartups 1000:30:2000",
             "LogLevel VERBOSE",
             "UseDNS no",
             "PrintMotd no",
@@ -227,6 +226,10 @@ impl Recipe {
         ]
         .map(str::to_owned)
         .to_vec();
+        // Of these the last one counts in some versions.
+        if !options.lines.iter().any(|line| line.starts_with("MaxStartups ")) {
+            lines.push("MaxStartups 1000:30:2000".to_owned());
+        }
         lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));
