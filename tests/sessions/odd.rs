@@ -1,4 +1,5 @@
 //! Servers that misbehave on purpose: SSH servers of one oddity each, and plain TCP ones.
+#![allow(dead_code, reason = "every test binary uses a part of this")]
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
