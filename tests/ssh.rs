@@ -299,6 +299,10 @@ async fn an_exec_that_is_refused_or_never_acknowledged_is_told() {
     let server = Server::start(Odd::ExecSilent).await;
     let silent = transport(&hosts, &server, &to(&server));
     fails(silent.as_ref(), Transient::ReplyTimeout, Duration::from_secs(10)).await;
+
+    let server = Server::start(Odd::ExecFlood).await;
+    let flooding = transport(&hosts, &server, &to(&server));
+    fails(flooding.as_ref(), Ours::ProtocolError, SOON).await;
 }
 
 #[tokio::test]

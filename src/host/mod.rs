@@ -153,7 +153,8 @@ pub enum LookupError {
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Performs a saved action and tells what was seen. `material` is given for a Launch only.
-    /// Never blocks longer than the reply limit; a fault is a `Seen::Unreachable`.
+    /// Never blocks longer than the limits of making a connection and the reply limit together;
+    /// a fault is a `Seen::Unreachable`.
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
 
     /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.

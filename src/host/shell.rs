@@ -216,12 +216,17 @@ impl Shell {
         self.send(bytes).await?;
         let mut report = Report::default();
         let mut output = Vec::new();
+        let mut taken = 0;
         loop {
             let line = match self.line().await {
                 Ok(line) => line,
                 Err(Ended::Fault(fault)) => return Err(fault),
                 Err(Ended::InOrder) => return Err(self.ended()),
             };
+            taken += line.len();
+            if taken > MOST_BYTES {
+                return Err(protocol("a report without end"));
+            }
             let Some(line) = framed(&self.nonce, &line) else {
                 self.note(&line);
                 continue;

@@ -29,6 +29,8 @@ pub enum Odd {
     OpenRefused,
     ExecSilent,
     ExecRefused,
+    /// Output without end, and no acknowledgement.
+    ExecFlood,
     /// An exit status, and then nothing.
     NoClose,
     /// A close, and no exit status.
@@ -247,6 +249,7 @@ impl server::Handler for Peer {
         match self.odd {
             Odd::ExecSilent => return Ok(()),
             Odd::ExecRefused => return session.channel_failure(id),
+            Odd::ExecFlood => {}
             _ => session.channel_success(id)?,
         }
         match self.odd {
@@ -257,7 +260,7 @@ impl server::Handler for Peer {
                 session.exit_status_request(id, 3)?;
                 session.close(id)?;
             }
-            Odd::Flood => {
+            Odd::Flood | Odd::ExecFlood => {
                 let handle = session.handle();
                 tokio::spawn(async move {
                     while handle.data(id, vec![b'x'; 32 * 1024]).await.is_ok() {}

@@ -204,3 +204,36 @@ async fn a_silent_account_is_waited_for_on_its_one_exec() {
     }
     assert_eq!(mute.opened.load(Ordering::SeqCst), 1);
 }
+
+/// Greets as our shell would, and then says `words` after the nonce, for ever.
+struct Babbler(&'static str);
+
+#[async_trait]
+impl Transport for Babbler {
+    async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+        let (input, mut inputs) = mpsc::channel(16);
+        let (told, events) = mpsc::channel(64);
+        let words = self.0;
+        tokio::spawn(async move {
+            let Some(Input::Bytes(hello)) = inputs.recv().await else { return };
+            let nonce = String::from_utf8_lossy(&hello).trim().to_owned();
+            let greeting = format!("remote-command {nonce}\n").into_bytes();
+            let _ = told.send(Event::Stdout(greeting)).await;
+            let line = format!("{nonce} {words}\n").repeat(1000).into_bytes();
+            while told.send(Event::Stdout(line.clone())).await.is_ok() {}
+        });
+        Ok(ExecChannel { input, events })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_says_more_than_it_was_asked_is_not_listened_to_for_ever() {
+    let began = std::time::Instant::now();
+    for words in ["bytes 18446744073709551615", "left 1 0 x", "swept"] {
+        let account = remote_command::shim::Account::default();
+        let fault =
+            Shells::new(Arc::new(Babbler(words)), account).identify(None).await.unwrap_err();
+        assert_eq!(fault.reason(), "ProtocolError", "{words}: {fault:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
