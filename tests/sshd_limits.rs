@@ -13,6 +13,7 @@ use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Event, Input, Transport};
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
+use support::link::Link;
 use support::sshd::{Kind, Options, Sshd};
 use support::wire::Wire;
 use support::{block_until, until};
@@ -87,8 +88,7 @@ async fn a_key_exchange_that_we_begin_kills_a_busy_connection_and_the_servers_do
             break;
         }
     }
-    let limit: Cause = Ours::LibraryLimit.into();
-    assert!(!deaths.is_empty() && deaths.iter().all(|cause| *cause == limit), "{deaths:?}");
+    assert!(deaths.contains(&Ours::LibraryLimit.into()), "{deaths:?}");
 }
 
 #[tokio::test]
@@ -106,6 +106,20 @@ async fn a_worn_connection_takes_no_new_commands_and_ends_with_its_last_one() {
     let one = || sshd.sessions().len() == 1;
     assert!(block_until(LIMIT, one), "the worn one has ended");
     drop(new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_output_arrives_over_a_slow_link_too() {
+    let sshd = start(&[]);
+    let link = Link::start(sshd.port()).await.unwrap();
+    let line = sshd.recipe().known_hosts_line(Kind::Ed25519, link.port()).unwrap();
+    let hosts = Hosts::new();
+    let way = Way::to_port(link.port(), sshd.user()).trusting(&line);
+    let transport = hosts.transport("default", &way.connection(), secrets(&sshd));
+    assert_eq!(run(transport.as_ref(), "true").await.status, Some(0));
+    link.slow(Duration::from_millis(200)).await.unwrap();
+    let end = run(transport.as_ref(), &sh("head -c 2000000 /dev/zero; exit 3")).await;
+    assert_eq!((end.stdout.len(), end.status, end.closed), (2_000_000, Some(3), true));
 }
 
 #[tokio::test]
@@ -263,6 +277,8 @@ async fn packets_that_vanish_are_noticed_and_their_return_is_too() {
     let mut reading = transport.open(&sh("echo here; exec sleep 1000")).await.unwrap();
     assert!(matches!(reading.events.recv().await, Some(Event::Stdout(_))));
     let writing = transport.open(&sh("exec sleep 1000")).await.unwrap();
+    let jump = start(&[]);
+    let key = jump.private_key(Kind::Ed25519).unwrap();
     wire.cut().unwrap();
     let began = Instant::now();
     let bytes = zeroize::Zeroizing::new(vec![b'x'; 1 << 20]);
@@ -272,6 +288,14 @@ async fn packets_that_vanish_are_noticed_and_their_return_is_too() {
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(lost(&run(transport.as_ref(), "true").await), Transient::ConnectTimeout.into());
+
+    // A jump host that waits for its own connection has the target's limit.
+    let over = way.clone().via(&Way::to(&jump)).connection();
+    let over = hosts.transport("default", &over, Secrets::with_key(&key));
+    let began = Instant::now();
+    assert_eq!(lost(&run(over.as_ref(), "true").await), Transient::ConnectTimeout.into());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+
     wire.heal().unwrap();
     let heals = async || run(transport.as_ref(), "true").await.status == Some(0);
     until(LIMIT, "it is reached again", heals).await.unwrap();
