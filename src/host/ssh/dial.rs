@@ -25,10 +25,11 @@ use crate::core::connection::{Connection, Hop};
 use crate::core::fault::{Cause, Fault, Standing, Transient};
 use crate::host::{Lookup, LookupError};
 
-/// Bytes after which we begin a new key exchange: beyond where servers begin one (OpenSSH: 1 GiB
-/// to 64 GiB by cipher), because the library drops a busy connection during an exchange it
-/// began itself. Still below what 32-bit packet numbers allow with packets of the least size.
-const REKEY_BYTES: usize = 72 << 30;
+/// Bytes of content after which we begin a new key exchange: late, because the library drops a
+/// busy connection during an exchange it began itself, and OpenSSH begins one at 1 GiB with
+/// ChaCha20. Not later, because ChaCha20 must not see a 32-bit packet number twice: that takes
+/// 40 GiB of packets with one byte of output each.
+const REKEY_BYTES: usize = 16 << 30;
 /// Likewise for time; servers that limit it begin the exchange themselves.
 const REKEY_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A connection takes no new commands after this many bytes: long before either side would
