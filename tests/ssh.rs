@@ -8,6 +8,7 @@ mod sessions;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use odd::{Odd, Plain, Server};
@@ -169,12 +170,26 @@ async fn new_connections_are_made_on_demand_but_not_again_at_once() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_session_tries_again_when_a_failed_dial_has_rested() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server).sessions(1));
+    let _first = transport.open("first").await.unwrap();
+    server.counts.hangs_up.store(true, Ordering::SeqCst);
+    let second = tokio::spawn(async move { transport.open("second").await.map(drop) });
+    until(LIMIT, "it dials", async || server.counts.connections() == 2).await.unwrap();
+    server.counts.hangs_up.store(false, Ordering::SeqCst);
+    let brief = Duration::from_secs(5);
+    tokio::time::timeout(brief, second).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_host_sees_few_handshakes_at_once() {
     let server = Plain::start("", false).await;
     let hosts = Hosts::new();
     let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 1000, 1000);
     let key = odd::new_key().to_openssh(Default::default()).unwrap();
-    let most = std::sync::atomic::AtomicUsize::new(0);
+    let most = AtomicUsize::new(0);
     let all = async {
         let all = (0..10).map(|scope| {
             let secrets = Secrets::with_key(&key);
@@ -186,7 +201,7 @@ async fn a_host_sees_few_handshakes_at_once() {
     let watch = async {
         loop {
             let open = server.counts.connections() - server.counts.ended();
-            most.fetch_max(open, std::sync::atomic::Ordering::SeqCst);
+            most.fetch_max(open, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -141,6 +141,33 @@ async fn processes_left_running_hold_their_sessions() {
 }
 
 #[tokio::test]
+async fn a_limit_that_was_learned_is_forgotten_when_the_host_changes() {
+    let sshd = Sshd::start(Options { max_sessions: 1, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let transport = hosts.transport("default", &Way::to(&sshd).connection(), secrets(&sshd));
+    let connections = async || {
+        let lanes = [(); 3].map(|()| transport.open("read line"));
+        let lanes = futures::future::join_all(lanes).await;
+        let lanes: Vec<_> = lanes.into_iter().map(Result::unwrap).collect();
+        let count = sshd.sessions().len();
+        for lane in lanes {
+            lane.input.send(Input::Eof).await.unwrap();
+            finish(lane).await;
+        }
+        count
+    };
+    assert_eq!(connections().await, 3);
+    sshd.stop();
+    let file = sshd.directory().join("sshd_config");
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, lines.replace("MaxSessions 1\n", "MaxSessions 10\n")).unwrap();
+    sshd.go_on().unwrap();
+    hosts.poke("default", "local");
+    assert!(block_until(LIMIT, || sshd.sessions().is_empty()), "the probe has gone");
+    assert_eq!(connections().await, 1);
+}
+
+#[tokio::test]
 async fn one_bad_credential_is_offered_once_by_all_who_have_it() {
     let (sshd, other) = (start(&["LogLevel DEBUG1"]), start(&[]));
     let offers = || log_of(&sshd).matches("method publickey").count();

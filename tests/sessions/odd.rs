@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct Counts {
     pub ended: AtomicUsize,
     pub execs: AtomicUsize,
     pub closes: AtomicUsize,
+    /// Set to hang up on every new connection.
+    pub hangs_up: AtomicBool,
     /// Bytes of input that came after the first two lines.
     pub more: AtomicUsize,
 }
@@ -135,6 +137,9 @@ async fn serve(listener: TcpListener, config: Arc<server::Config>, odd: Odd, cou
     let mut running = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::SeqCst);
+        if counts.hangs_up.load(Ordering::SeqCst) {
+            continue;
+        }
         let counts = counts.clone();
         let handler = Peer {
             odd: odd.clone(),
