@@ -423,6 +423,22 @@ async fn a_dead_host_is_not_hammered_and_all_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_machine_that_nobody_uses_is_forgotten_once_its_fault_has_rested() {
+    let hosts = Hosts::new();
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let secrets = Secrets::with_key(&key);
+    let way = Way::to_port(1, "somebody").trusting("x").connection();
+    let transport = hosts.transport("default", &way, secrets.clone());
+    assert_eq!(lost(&run(transport.as_ref(), "true").await), Transient::ConnectionRefused.into());
+    drop(transport);
+    let another = async || {
+        drop(hosts.transport("other", &way, Secrets::with_key(&key)));
+        Arc::strong_count(&secrets) == 1
+    };
+    until(LIMIT, "forgotten", another).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_standing_fault_is_looked_at_again_when_poked() {
     let server = Server::start(Odd::Nothing).await;
     let hosts = Hosts::new();
