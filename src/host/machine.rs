@@ -39,7 +39,6 @@ struct Slot(Option<InUse>);
 
 struct InUse {
     shells: Arc<Shells>,
-    made: Instant,
     used: Instant,
 }
 
@@ -72,7 +71,7 @@ impl Machine {
             tokio::spawn(close_when_idle(Arc::downgrade(&self.shells)));
             let link: Arc<dyn Transport> = Arc::new(Link(self.pool.clone()));
             let shells = Arc::new(Shells::new(link, self.account.clone()));
-            InUse { shells, made: now, used: now }
+            InUse { shells, used: now }
         });
         in_use.used = now;
         Recorded::new(in_use.shells.clone(), run_as)
@@ -85,7 +84,8 @@ impl Machine {
             return;
         }
         let mut slot = lock(&self.shells);
-        if slot.0.as_ref().is_some_and(|in_use| in_use.made.elapsed() > FORCED_REST) {
+        let forced = slot.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
+        if forced.is_some_and(|known| known > FORCED_REST) {
             slot.0 = None;
         }
     }
@@ -170,4 +170,62 @@ async fn close_when_idle(slot: Weak<Mutex<Slot>>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::core::connection::Connection;
+    use crate::host::ssh::Dialer;
+    use crate::host::{Event, ExecChannel, Lookup, LookupError, SecretValues};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Lookup for Nothing {
+        async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
+            Err(LookupError::SecretNotFound(name.to_owned()))
+        }
+
+        async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+            Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+        }
+    }
+
+    /// Runs something that ends at once.
+    struct Forced;
+
+    #[async_trait]
+    impl Transport for Forced {
+        async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+            let (input, _) = mpsc::channel(4);
+            let (told, events) = mpsc::channel(4);
+            told.try_send(Event::ExitStatus(0)).unwrap();
+            told.try_send(Event::Closed).unwrap();
+            Ok(ExecChannel { input, events })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_command_is_believed_for_a_while_however_old_the_shells_are() {
+        let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
+        let pool = Dialer::default().pool(connection, Arc::new(Nothing));
+        let machine = Machine::new(pool, None);
+        let shells = Arc::new(Shells::new(Arc::new(Forced), Account::default()));
+        lock(&machine.shells).0 = Some(InUse { shells: shells.clone(), used: Instant::now() });
+        let kept = async || {
+            let fault = shells.identify(None).await.unwrap_err();
+            assert_eq!(fault.cause, Standing::ForcedCommand.into());
+            machine.learn(&Seen::Unreachable(fault));
+            lock(&machine.shells).0.is_some()
+        };
+        tokio::time::advance(2 * FORCED_REST).await;
+        assert!(kept().await);
+        tokio::time::advance(FORCED_REST / 2).await;
+        assert!(kept().await);
+        tokio::time::advance(FORCED_REST).await;
+        assert!(!kept().await);
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::inputs::inputs;
 use super::shell::{Shell, Unanswered, call};
@@ -42,7 +42,7 @@ pub struct Shells {
     /// it is waited for, and no other exec is begun beside it.
     silent: tokio::sync::Mutex<Option<Shell>>,
     /// Set once and for all when the account runs a forced command: no further exec.
-    forced: OnceLock<Fault>,
+    forced: OnceLock<(Fault, Instant)>,
 }
 
 struct Pool {
@@ -72,6 +72,11 @@ impl Shells {
     pub fn with_reply_limit(mut self, limit: Duration) -> Self {
         self.reply_limit = limit;
         self
+    }
+
+    /// How long the account has been known to run a forced command.
+    pub(super) fn forced_for(&self) -> Option<Duration> {
+        self.forced.get().map(|(_, since)| since.elapsed())
     }
 
     /// Who the host is. Starts nothing and leaves no entry.
@@ -185,7 +190,7 @@ impl Shells {
     /// A shell that has echoed its greeting.
     async fn greeted(&self) -> Result<Shell, Fault> {
         let mut silent = self.silent.lock().await;
-        if let Some(fault) = self.forced.get() {
+        if let Some((fault, _)) = self.forced.get() {
             return Err(fault.clone());
         }
         // Left in its place meanwhile, so that it outlives a caller who gives up.
@@ -202,7 +207,7 @@ impl Shells {
         let shell = silent.take();
         if let Err(fault) = greeted {
             if fault.cause == Cause::Standing(Standing::ForcedCommand) {
-                let _ = self.forced.set(fault.clone());
+                let _ = self.forced.set((fault.clone(), Instant::now()));
             }
             return Err(fault);
         }
