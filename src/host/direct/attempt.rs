@@ -290,3 +290,48 @@ impl State {
         format!("the account's shell did not run our command; it said: {said}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fault::Transient;
+
+    fn launched(nonce: &str) -> Attempt {
+        let attempt = Attempt::new(Some(nonce), 100);
+        attempt.take(Event::Stdout(format!("welcome\n\n{nonce}\nout").into_bytes()));
+        attempt.take(Event::Stderr(format!("\n{nonce}\n").into_bytes()));
+        assert!(attempt.may_send());
+        attempt
+    }
+
+    #[test]
+    fn only_an_orderly_end_shows_that_no_output_is_missing() {
+        let lost = || Event::Lost(Fault::new(Transient::ConnectionLost, "cut"));
+        for (end, cut) in [(Event::Closed, false), (Event::Detached, true), (lost(), true)] {
+            let attempt = launched("nonce");
+            attempt.take(Event::ExitStatus(3));
+            attempt.take(end);
+            assert!(matches!(attempt.seen(), DirectSeen::Exited(exit) if exit.code() == 3));
+            assert_eq!(attempt.truncated(Stream::Stdout), cut);
+            assert_eq!(attempt.read(Stream::Stdout, 0, 10), (0, b"out".to_vec()));
+        }
+        let attempt = launched("nonce");
+        attempt.take(lost());
+        assert_eq!(attempt.seen(), DirectSeen::Lost);
+        let attempt = launched("nonce");
+        attempt.take(Event::Stdout(vec![b'x'; 200]));
+        assert!(attempt.truncated(Stream::Stdout) && !attempt.truncated(Stream::Stderr));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_grows_old_only_after_its_end() {
+        let (attempt, hour) = (launched("nonce"), Duration::from_secs(3600));
+        tokio::time::advance(2 * hour).await;
+        assert!(!attempt.ended_before(hour));
+        attempt.take(Event::ExitStatus(0));
+        attempt.take(Event::Closed);
+        assert!(!attempt.ended_before(hour));
+        tokio::time::advance(hour).await;
+        assert!(attempt.ended_before(hour));
+    }
+}
