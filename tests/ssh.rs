@@ -8,12 +8,15 @@ mod sessions;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use odd::{Odd, Plain, Server};
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
+use remote_command::host::recorded::Shells;
 use remote_command::host::{Event, Transport};
+use remote_command::shim::Account;
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
 use support::link::Link;
 use support::until;
@@ -105,6 +108,116 @@ async fn a_silent_or_stalling_handshake_times_out_and_leaves_no_socket() {
 }
 
 #[tokio::test]
+async fn a_stage_with_a_longer_limit_than_a_report_is_told_by_its_own_name() {
+    let server = Plain::start("SSH-2.0-odd\r\n", false).await;
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 2000, 1000);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let hosts = Hosts::new();
+    let transport = hosts.transport("default", &way.connection(), Secrets::with_key(&key));
+    let brief = Duration::from_secs(1);
+    let shells = Arc::new(Shells::new(transport, Account::default()).with_reply_limit(brief));
+    // More than there are shells: those who wait for one are told the same.
+    let all = (0..4).map(|_| shells.identify(None));
+    for told in futures::future::join_all(all).await {
+        assert_eq!(told.unwrap_err().cause, Transient::HandshakeTimeout.into());
+    }
+}
+
+#[tokio::test]
+async fn a_reason_to_disconnect_during_the_handshake_is_told() {
+    const TOO_MANY: u8 = 12;
+    let words = b"come back later";
+    let mut payload = vec![1, 0, 0, 0, TOO_MANY, 0, 0, 0, words.len() as u8];
+    payload.extend(words);
+    payload.extend([0; 4]);
+    // RFC 4253, 6: the whole is a multiple of 8, with 4 bytes of padding at least.
+    let padding = 4 + (8 - (5 + payload.len() + 4) % 8) % 8;
+    let mut text = b"SSH-2.0-odd\r\n".to_vec();
+    text.extend([0, 0, 0, (1 + payload.len() + padding) as u8, padding as u8]);
+    text.extend(payload);
+    text.extend(vec![0; padding]);
+    let text: &'static str = String::from_utf8(text).unwrap().leak();
+    let server = Plain::start(text, false).await;
+    let said = fails(plain(&Hosts::new(), server.port).as_ref(), Transient::Throttled, SOON).await;
+    assert!(said.contains("come back later"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_a_credential_is_not_offered_it_again_and_again() {
+    let server = Server::start(Odd::AuthHangUp).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    for _ in 0..5 {
+        let cause = lost(&run(transport.as_ref(), "true").await);
+        assert_eq!(cause, Transient::ConnectionLost.into());
+        hosts.poke("default", "key");
+    }
+    assert_eq!(server.counts.connections(), 1);
+}
+
+#[tokio::test]
+async fn new_connections_are_made_on_demand_but_not_again_at_once() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let mut old = transport.open("old").await.unwrap();
+    for (renewed, connections) in [(true, 2), (false, 2)] {
+        assert_eq!(transport.renew(), renewed);
+        let _new = transport.open("new").await.unwrap();
+        assert_eq!(server.counts.connections(), connections);
+    }
+    assert!(old.events.try_recv().is_err(), "what runs on the old one goes on");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_session_tries_again_when_a_failed_dial_has_rested() {
+    let server = Server::start(Odd::Deaf).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server).sessions(1));
+    let _first = transport.open("first").await.unwrap();
+    server.counts.hangs_up.store(true, Ordering::SeqCst);
+    let second = tokio::spawn(async move { transport.open("second").await.map(drop) });
+    until(LIMIT, "it dials", async || server.counts.connections() == 2).await.unwrap();
+    server.counts.hangs_up.store(false, Ordering::SeqCst);
+    let brief = Duration::from_secs(5);
+    tokio::time::timeout(brief, second).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_host_sees_few_handshakes_at_once() {
+    let server = Plain::start("", false).await;
+    let hosts = Hosts::new();
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 1000, 1000);
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let most = AtomicUsize::new(0);
+    let all = async {
+        let all = (0..10).map(|scope| {
+            let secrets = Secrets::with_key(&key);
+            let transport = hosts.transport(&scope.to_string(), &way.connection(), secrets);
+            async move { lost(&run(transport.as_ref(), "true").await) }
+        });
+        futures::future::join_all(all).await
+    };
+    let watch = async {
+        loop {
+            let open = server.counts.connections() - server.counts.ended();
+            most.fetch_max(open, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        causes = all => {
+            let timed_out: Cause = Transient::HandshakeTimeout.into();
+            assert!(causes.iter().all(|cause| *cause == timed_out), "{causes:?}");
+        }
+        () = watch => {}
+    }
+    // The next one may come in before the server has seen the last one go.
+    let most = most.into_inner();
+    assert!((3..=8).contains(&most) && server.counts.connections() == 10, "{most}");
+}
+
+#[tokio::test]
 async fn shutting_down_during_the_key_exchange_leaves_no_socket() {
     let server = Plain::start("SSH-2.0-odd\r\n", false).await;
     let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 4000, 1000);
@@ -153,6 +266,8 @@ async fn a_channel_that_is_never_opened_is_given_up() {
     let transport = transport(&hosts, &server, &to(&server));
     let limit = Duration::from_secs(10);
     fails(transport.as_ref(), Transient::ReplyTimeout, limit).await;
+    let ended = async || server.counts.ended() == 1;
+    until(LIMIT, "its connection is given up too", ended).await.unwrap();
 }
 
 #[tokio::test]
@@ -199,6 +314,10 @@ async fn an_exec_that_is_refused_or_never_acknowledged_is_told() {
     let server = Server::start(Odd::ExecSilent).await;
     let silent = transport(&hosts, &server, &to(&server));
     fails(silent.as_ref(), Transient::ReplyTimeout, Duration::from_secs(10)).await;
+
+    let server = Server::start(Odd::ExecFlood).await;
+    let flooding = transport(&hosts, &server, &to(&server));
+    fails(flooding.as_ref(), Ours::ProtocolError, SOON).await;
 }
 
 #[tokio::test]
@@ -219,9 +338,18 @@ async fn the_end_is_told_in_any_order_and_only_with_a_status() {
     let server = Server::start(Odd::NoClose).await;
     let began = Instant::now();
     let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
-    assert_eq!((end.status, end.closed), (Some(3), true));
+    assert_eq!((end.status, end.closed, end.detached), (Some(3), false, true));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     until(LIMIT, "closed by us", async || server.counts.closes() == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn output_that_comes_after_the_status_is_waited_for_as_long_as_it_comes() {
+    let server = Server::start(Odd::LateOutput(7)).await;
+    let hosts = Hosts::new();
+    let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
+    assert_eq!((end.status, end.closed, end.detached), (Some(3), true, false));
+    assert_eq!(end.stdout, b"late".repeat(7));
 }
 
 #[tokio::test]
@@ -292,6 +420,22 @@ async fn a_dead_host_is_not_hammered_and_all_are_told_at_once() {
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(server.counts.connections() <= 4, "{}", server.counts.connections());
+}
+
+#[tokio::test]
+async fn a_machine_that_nobody_uses_is_forgotten_once_its_fault_has_rested() {
+    let hosts = Hosts::new();
+    let key = odd::new_key().to_openssh(Default::default()).unwrap();
+    let secrets = Secrets::with_key(&key);
+    let way = Way::to_port(1, "somebody").trusting("x").connection();
+    let transport = hosts.transport("default", &way, secrets.clone());
+    assert_eq!(lost(&run(transport.as_ref(), "true").await), Transient::ConnectionRefused.into());
+    drop(transport);
+    let another = async || {
+        drop(hosts.transport("other", &way, Secrets::with_key(&key)));
+        Arc::strong_count(&secrets) == 1
+    };
+    until(LIMIT, "forgotten", another).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! `execution: Direct` against real OpenSSH servers.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "sessions/odd.rs"]
+mod odd;
 mod sessions;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use odd::{Launch, Odd, Server};
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
 use remote_command::core::fault::{Standing, Transient};
 use remote_command::core::plan::{
@@ -73,6 +77,16 @@ impl Machine {
         Self { host: hosts.host("default", &Way::to(sshd).connection(), secrets) }
     }
 
+    fn of_odd(hosts: &Hosts, server: &Server) -> Self {
+        let way = Way::to_port(server.port, "somebody").trusting(&server.known_hosts);
+        let secrets = Secrets::with_key(&server.client_key);
+        Self { host: hosts.host("default", &way.connection(), secrets) }
+    }
+
+    async fn prepare(&self, plan: &Plan, attempt: i32) -> Seen {
+        self.act(plan, Action::Prepare { entry: entry(attempt, Kind::Command) }).await
+    }
+
     async fn act(&self, plan: &Plan, action: Action) -> Seen {
         self.host.act(plan, &Saved::for_test(action), None).await
     }
@@ -80,7 +94,7 @@ impl Machine {
     async fn launch_with(&self, plan: &Plan, entry: &Entry, material: Material) -> DirectSeen {
         let expect = Expect { boot: String::new(), store: String::new(), latest_uptime_ms: 0 };
         let launch = Action::Launch { entry: entry.clone(), expect };
-        direct(self.host.act(plan, &Saved::for_test(launch), Some(material)).await)
+        direct_of(self.host.act(plan, &Saved::for_test(launch), Some(material)).await)
     }
 
     async fn launch(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
@@ -88,7 +102,7 @@ impl Machine {
     }
 
     async fn probe(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
-        direct(self.act(plan, Action::Probe { entry: entry.clone() }).await)
+        direct_of(self.act(plan, Action::Probe { entry: entry.clone() }).await)
     }
 
     async fn end(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
@@ -120,7 +134,7 @@ impl Machine {
     }
 }
 
-fn direct(seen: Seen) -> DirectSeen {
+fn direct_of(seen: Seen) -> DirectSeen {
     match seen {
         Seen::Direct { seen, .. } => seen,
         other => panic!("{other:?}"),
@@ -191,6 +205,95 @@ async fn a_launch_is_sent_once_and_its_end_is_kept_until_the_sweep() {
 }
 
 #[tokio::test]
+async fn a_launch_never_started_only_when_nothing_of_it_was_sent() {
+    let hosts = Hosts::new();
+    let plan = plan(&["reboot"]);
+    for launch in [Launch::StatusDrop, Launch::StatusPauseEcho] {
+        let server = Server::start(Odd::Launch(launch)).await;
+        let machine = Machine::of_odd(&hosts, &server);
+        let entry = entry(1, Kind::Command);
+        machine.launch(&plan, &entry).await;
+        let seen = machine.end(&plan, &entry).await;
+        assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{launch:?}: {seen:?}");
+        assert_eq!(server.counts.more.load(Ordering::SeqCst), 0, "{launch:?}");
+        let again = machine.prepare(&plan, 2).await;
+        assert!(matches!(again, Seen::Prepared { .. }), "{launch:?}: {again:?}");
+    }
+
+    let server = Server::start(Odd::Launch(Launch::EchoDrop)).await;
+    let machine = Machine::of_odd(&hosts, &server);
+    let first = entry(1, Kind::Command);
+    machine.launch(&plan, &first).await;
+    assert_eq!(machine.end(&plan, &first).await, DirectSeen::Lost);
+
+    let server = Server::start(Odd::Launch(Launch::EchoStatusDrop)).await;
+    let machine = Machine::of_odd(&hosts, &server);
+    machine.launch(&plan, &first).await;
+    let DirectSeen::Exited(exit) = machine.end(&plan, &first).await else { panic!() };
+    assert_eq!(exit.code(), 3);
+    let chunk = machine.host.read(&first, Stream::Stdout, 0, 1).await.unwrap();
+    assert!(chunk.truncated, "its output may be cut");
+}
+
+#[tokio::test]
+async fn a_shell_that_stays_silent_is_sent_nothing_and_gets_no_second_exec() {
+    let sshd = Sshd::start(Options {
+        lines: vec!["ForceCommand echo x >> $HOME/runs; exec cat >> $HOME/heard".to_owned()],
+        ..Options::default()
+    })
+    .unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let plan = plan(&["reboot", "now"]);
+    let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
+    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
+    assert!(message.contains("did not begin"), "{message}");
+    let read = |name: &str| std::fs::read_to_string(sshd.home().join(name)).unwrap();
+    assert!(!read("heard").contains("reboot"), "{}", read("heard"));
+    let again = machine.prepare(&plan, 2).await;
+    let Seen::Unreachable(fault) = again else { panic!("{again:?}") };
+    assert_eq!(fault.cause, Transient::ReplyTimeout.into());
+    for process in sshd.commands() {
+        process.signal(support::processes::Signal::KILL);
+    }
+    let forced = async || match machine.prepare(&plan, 3).await {
+        Seen::Unreachable(fault) => fault.cause == Standing::ForcedCommand.into(),
+        other => panic!("{other:?}"),
+    };
+    until(LIMIT, "its end is seen", forced).await.unwrap();
+    assert_eq!(read("runs"), "x\n");
+}
+
+#[tokio::test]
+async fn an_attempt_is_asked_about_in_the_way_it_was_launched_whatever_the_spec_says_now() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let (direct, mut recorded) = (plan(&["sleep", "1000"]), plan(&["sleep", "1000"]));
+    recorded.execution = Execution::Recorded;
+    let first = entry(1, Kind::Command);
+    machine.launch(&direct, &first).await;
+    assert_eq!(machine.probe(&recorded, &first).await, DirectSeen::Running);
+    let (entry, reason) = (first.clone(), StopReason::Cancelled);
+    let kill = Action::Kill { entry, reason, processes: None };
+    // Where sshd refuses signals it stays, which only this way of asking can tell.
+    direct_of(machine.act(&recorded, kill).await);
+    let sweep = Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None };
+    assert!(matches!(machine.act(&recorded, sweep).await, Seen::Swept { .. }));
+    assert_eq!(machine.probe(&recorded, &first).await, DirectSeen::Lost);
+    // A launch whose way was changed before it was sent starts nothing.
+    let seen = machine.launch(&recorded, &self::entry(2, Kind::Command)).await;
+    assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{seen:?}");
+
+    let mut entry = Entry { uid: "other".to_owned(), ..self::entry(1, Kind::Command) };
+    let prepared = machine.act(&recorded, Action::Prepare { entry: entry.clone() }).await;
+    let Seen::Prepared { identity, .. } = prepared else { panic!("{prepared:?}") };
+    entry.machine = identity.machine;
+    let seen = machine.act(&direct, Action::Probe { entry }).await;
+    assert!(matches!(seen, Seen::Host { .. }), "{seen:?}");
+}
+
+#[tokio::test]
 async fn another_process_knows_nothing_of_it_and_says_so() {
     let sshd = Sshd::start(Options::default()).unwrap();
     let (before, after) = (Hosts::new(), Hosts::new());
@@ -218,9 +321,9 @@ async fn signals_end_it_and_the_signal_is_told() {
         .unwrap();
     let reason = StopReason::Cancelled;
     let terminate = Action::Terminate { entry: entry.clone(), reason, processes: None };
-    assert_eq!(direct(machine.act(&plan, terminate).await), DirectSeen::Running);
+    assert_eq!(direct_of(machine.act(&plan, terminate).await), DirectSeen::Running);
     let kill = Action::Kill { entry: entry.clone(), reason, processes: None };
-    let DirectSeen::Exited(exit) = direct(machine.act(&plan, kill).await) else { panic!() };
+    let DirectSeen::Exited(exit) = direct_of(machine.act(&plan, kill).await) else { panic!() };
     assert_eq!(exit.signal(), Some("KILL"));
 }
 

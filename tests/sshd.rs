@@ -273,7 +273,7 @@ async fn a_background_child_that_holds_the_output_does_not_hold_the_end() {
     let transport = hosts.transport("default", &way, secrets(&sshd));
     let began = Instant::now();
     let end = run(transport.as_ref(), &sh("sleep 1000 & exit 5")).await;
-    assert_eq!((end.status, end.closed), (Some(5), true));
+    assert_eq!((end.status, end.closed, end.detached), (Some(5), false, true));
     let took = began.elapsed();
     assert!(took > Duration::from_secs(2) && took < Duration::from_secs(6), "{took:?}");
     assert_eq!(hosts.active_sessions("default", &way), 0);

@@ -220,7 +220,8 @@ pub struct StreamStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
     pub tail: Option<String>,
-    /// True when spec.output.sizeLimit was reached and what came after was dropped.
+    /// True when there was more than is shown: spec.output.sizeLimit was reached, or the channel
+    /// of a Direct command did not come to an orderly end.
     #[serde(default)]
     pub truncated: bool,
 }

@@ -185,7 +185,7 @@ pub struct OutputSeen {
 pub struct StreamSeen {
     /// Bytes that can be read.
     pub bytes: u64,
-    /// More was written than the limit lets be kept.
+    /// More was written than the limit lets be kept, or than came over a Direct channel.
     pub truncated: bool,
     /// The end was reached: nothing will be added.
     pub ended: bool,
@@ -194,7 +194,8 @@ pub struct StreamSeen {
 /// What is known of a Direct attempt by the operator that holds its channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DirectSeen {
-    /// The channel or the exec was refused: it never started.
+    /// Nothing that tells the command was ever sent: the channel or the exec was refused, or
+    /// the account's shell did not run our line.
     NeverStarted { message: String },
     /// The channel is open.
     Running,

@@ -30,6 +30,13 @@ impl Hosts {
         Self::default()
     }
 
+    /// With other bounds on the use of a connection's keys than the usual ones, in bytes: where
+    /// we begin a key exchange, and from where on no new command is given to it. To show what
+    /// the SSH library does at its own.
+    pub fn with_wear(rekey: usize, worn: u64) -> Self {
+        Self { dialer: Dialer::with_wear(rekey, worn), ..Self::default() }
+    }
+
     /// The verbs on a machine. Nothing is dialled before it is used.
     pub fn host(
         &self,

@@ -15,7 +15,7 @@ use super::ssh::{Link, Pool};
 use super::{Chunk, Host, Material, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::{Cause, Fault, Standing};
-use crate::core::plan::{Direct, Execution, Plan};
+use crate::core::plan::{Execution, Plan};
 use crate::journal::Saved;
 use crate::shim::Account;
 
@@ -39,7 +39,6 @@ struct Slot(Option<InUse>);
 
 struct InUse {
     shells: Arc<Shells>,
-    made: Instant,
     used: Instant,
 }
 
@@ -72,7 +71,7 @@ impl Machine {
             tokio::spawn(close_when_idle(Arc::downgrade(&self.shells)));
             let link: Arc<dyn Transport> = Arc::new(Link(self.pool.clone()));
             let shells = Arc::new(Shells::new(link, self.account.clone()));
-            InUse { shells, made: now, used: now }
+            InUse { shells, used: now }
         });
         in_use.used = now;
         Recorded::new(in_use.shells.clone(), run_as)
@@ -85,7 +84,8 @@ impl Machine {
             return;
         }
         let mut slot = lock(&self.shells);
-        if slot.0.as_ref().is_some_and(|in_use| in_use.made.elapsed() > FORCED_REST) {
+        let forced = slot.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
+        if forced.is_some_and(|known| known > FORCED_REST) {
             slot.0 = None;
         }
     }
@@ -94,8 +94,8 @@ impl Machine {
 #[async_trait]
 impl Host for Machine {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
-        if let Some(direct) = direct(plan, action.get()) {
-            return self.direct.act(plan, &direct, action.get(), material).await;
+        if is_direct(plan, action.get(), |uid| self.direct.knows(uid)) {
+            return self.direct.act(plan, action.get(), material).await;
         }
         let run_as = user(action.get()).clone();
         let seen = self.recorded(run_as).act(plan, action, material).await;
@@ -117,21 +117,21 @@ impl Host for Machine {
     }
 }
 
-/// How a Direct action is to be carried out; `None` for one on a recorded entry. A spec may
-/// change from one kind to the other between runs, so what is prepared decides, not the plan.
-fn direct(plan: &Plan, action: &Action) -> Option<Direct> {
-    let machine = match action {
-        Action::Sweep { machine, .. } => machine,
-        Action::Prepare { entry }
-        | Action::Launch { entry, .. }
+/// Whether an action goes the direct way. A spec may change from one way to the other while an
+/// attempt runs, so that the plan decides only what is prepared next; an entry that was
+/// prepared names a machine when it is recorded, and none when it is direct. `known` tells of
+/// an object whether a direct attempt of it is remembered.
+fn is_direct(plan: &Plan, action: &Action, known: impl Fn(&str) -> bool) -> bool {
+    let planned = matches!(plan.execution, Execution::Direct(_));
+    match action {
+        Action::Prepare { .. } => planned,
+        // Without a machine it may also be about what a prepare left that was never saved.
+        Action::Sweep { machine, uid, .. } => machine.is_empty() && (planned || known(uid)),
+        Action::Launch { entry, .. }
         | Action::Probe { entry }
         | Action::Terminate { entry, .. }
         | Action::Kill { entry, .. }
-        | Action::Revoke { entry, .. } => &entry.machine,
-    };
-    match &plan.execution {
-        Execution::Direct(direct) if machine.is_empty() => Some(direct.clone()),
-        Execution::Direct(_) | Execution::Recorded => None,
+        | Action::Revoke { entry, .. } => entry.machine.is_empty(),
     }
 }
 
@@ -166,4 +166,64 @@ async fn close_when_idle(slot: Weak<Mutex<Slot>>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::core::connection::Connection;
+    use crate::host::contact::Contacts;
+    use crate::host::ssh::Dialer;
+    use crate::host::{Event, ExecChannel, Lookup, LookupError, SecretValues};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Lookup for Nothing {
+        async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
+            Err(LookupError::SecretNotFound(name.to_owned()))
+        }
+
+        async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+            Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+        }
+    }
+
+    /// Runs something that ends at once.
+    struct Forced;
+
+    #[async_trait]
+    impl Transport for Forced {
+        async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+            let (input, _) = mpsc::channel(4);
+            let (told, events) = mpsc::channel(4);
+            told.try_send(Event::ExitStatus(0)).unwrap();
+            told.try_send(Event::Closed).unwrap();
+            Ok(ExecChannel { input, events })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_command_is_believed_for_a_while_however_old_the_shells_are() {
+        let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
+        let noted = Contacts::default().noted("scope", &connection);
+        let pool = Dialer::default().pool(connection, Arc::new(Nothing), noted);
+        let machine = Machine::new(pool, None);
+        let shells = Arc::new(Shells::new(Arc::new(Forced), Account::default()));
+        lock(&machine.shells).0 = Some(InUse { shells: shells.clone(), used: Instant::now() });
+        let kept = async || {
+            let fault = shells.identify(None).await.unwrap_err();
+            assert_eq!(fault.cause, Standing::ForcedCommand.into());
+            machine.learn(&Seen::Unreachable(fault));
+            lock(&machine.shells).0.is_some()
+        };
+        tokio::time::advance(2 * FORCED_REST).await;
+        assert!(kept().await);
+        tokio::time::advance(FORCED_REST / 2).await;
+        assert!(kept().await);
+        tokio::time::advance(FORCED_REST).await;
+        assert!(!kept().await);
+    }
 }

@@ -31,6 +31,12 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The fault of the stage that failed: dial, handshake, authentication, channel, exec.
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault>;
+
+    /// Opens further channels on new connections, because another machine answers than was
+    /// asked for. False when that would be too soon after the last time, or does not apply.
+    fn renew(&self) -> bool {
+        false
+    }
 }
 
 /// One running exec. Dropping it closes the channel (and says nothing about the process).
@@ -38,7 +44,7 @@ pub trait Transport: Send + Sync {
 pub struct ExecChannel {
     /// Bounded; a full queue means the far side does not read.
     pub input: mpsc::Sender<Input>,
-    /// Bounded; must be drained by the reader. Ends after `Closed` or `Lost`.
+    /// Bounded; must be drained by the reader. Ends after `Closed`, `Detached` or `Lost`.
     pub events: mpsc::Receiver<Event>,
 }
 
@@ -60,8 +66,11 @@ pub enum Event {
     ExitStatus(u32),
     /// Signal name without SIG.
     ExitSignal(String),
-    /// The server closed the channel in order.
+    /// The server closed the channel in order: nothing of what it had to say is missing.
     Closed,
+    /// The end was told, and the channel stayed open (a child may hold it) until we closed it:
+    /// the last of the output may be missing.
+    Detached,
     /// The connection ended under it; nobody knows what became of the process.
     Lost(Fault),
 }
@@ -99,8 +108,8 @@ pub struct Chunk {
     /// Offset of the first byte in its stream.
     pub offset: u64,
     pub bytes: Vec<u8>,
-    /// Known to have had more than is kept: the limit was reached. For recorded output the
-    /// record tells, and this is false.
+    /// Known to have had more than is kept: its limit was reached, or a Direct channel did not
+    /// come to an orderly end. For recorded output the record tells, and this is false.
     pub truncated: bool,
 }
 
@@ -151,7 +160,8 @@ pub enum LookupError {
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Performs a saved action and tells what was seen. `material` is given for a Launch only.
-    /// Never blocks longer than the reply limit; a fault is a `Seen::Unreachable`.
+    /// Never blocks longer than the limits of making a connection and the reply limit together;
+    /// a fault is a `Seen::Unreachable`.
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
 
     /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.

@@ -1,18 +1,22 @@
 //! The verbs on a machine that keeps a record, over any transport.
 //!
 //! [`Shells`] are the helper shells of one account, shared by all commands on it;
-//! [`Recorded`] is one command's view of them. Every wait has the reply limit. A fault says
-//! nothing about the command, and a verb may always be repeated.
+//! [`Recorded`] is one command's view of them. Every wait for the far shell has the reply
+//! limit; making a connection has limits of its own. A fault says nothing about the command.
+//! Every verb may be repeated but Launch, whose refusal proves something only while it was
+//! sent once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
 use super::inputs::inputs;
-use super::shell::{Shell, call};
+use super::shell::{Shell, Unanswered, call};
 use super::{Chunk, Host, Material, Stream, Transport};
 use crate::core::action::{Action, Entry, Expect, Seen};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
@@ -22,7 +26,7 @@ use crate::journal::Saved;
 use crate::shim::Account;
 use crate::shim::wire::{self, Flaw, Inputs, Report};
 
-/// How long a report may take, opening a shell included.
+/// How long a report may take once there is a channel for it.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Helper shells of one user on one transport: two, so that a slow verb does not hold up the rest.
@@ -34,13 +38,18 @@ pub struct Shells {
     account: Account,
     reply_limit: Duration,
     users: Mutex<BTreeMap<Option<String>, Arc<Pool>>>,
+    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
+    /// it is waited for, and no other exec is begun beside it.
+    silent: tokio::sync::Mutex<Option<Shell>>,
     /// Set once and for all when the account runs a forced command: no further exec.
-    forced: OnceLock<Fault>,
+    forced: OnceLock<(Fault, Instant)>,
 }
 
 struct Pool {
     permits: Semaphore,
     idle: Mutex<Vec<Shell>>,
+    /// How many shells are being opened.
+    opening: AtomicUsize,
 }
 
 type Answer = (Report, Vec<u8>);
@@ -53,6 +62,7 @@ impl Shells {
             account,
             reply_limit: REPLY_LIMIT,
             users: Mutex::default(),
+            silent: tokio::sync::Mutex::default(),
             forced: OnceLock::new(),
         }
     }
@@ -64,36 +74,63 @@ impl Shells {
         self
     }
 
+    /// How long the account has been known to run a forced command.
+    pub(super) fn forced_for(&self) -> Option<Duration> {
+        self.forced.get().map(|(_, since)| since.elapsed())
+    }
+
     /// Who the host is. Starts nothing and leaves no entry.
     ///
     /// # Errors
     /// Whatever stands between us and a usable host.
     pub async fn identify(&self, run_as: Option<&str>) -> Result<Identity, Fault> {
-        self.within_limit(async {
-            let pool = self.pool(run_as);
-            let _permit = pool.permits.acquire().await.map_err(|_| closed())?;
-            let shell = self.open(run_as).await?;
-            let identity = shell.identity().clone();
-            pool.put(shell);
-            Ok(identity)
-        })
-        .await
+        let pool = self.pool(run_as);
+        let _permit = self.turn(&pool).await?;
+        let shell = self.open(run_as, &pool).await?;
+        let identity = shell.identity().clone();
+        pool.put(shell);
+        Ok(identity)
     }
 
     /// Asks one question. A shell that had died since it was last used is replaced once.
     async fn ask(&self, run_as: Option<&str>, question: &Question<'_>) -> Result<Answer, Fault> {
-        self.within_limit(async {
-            let pool = self.pool(run_as);
-            let _permit = pool.permits.acquire().await.map_err(|_| closed())?;
-            if let Some(shell) = pool.take() {
-                match question.put_to(shell, &pool).await {
-                    Err(Fault { cause: Cause::Transient(Transient::ConnectionLost), .. }) => {}
-                    answer => return answer,
-                }
+        let pool = self.pool(run_as);
+        let _permit = self.turn(&pool).await?;
+        if let Some(shell) = pool.take() {
+            match self.put(question, shell, &pool).await {
+                Err(unanswered) if question.may_be_asked_again(&unanswered) => {}
+                answer => return answer.map_err(|unanswered| unanswered.fault),
             }
-            question.put_to(self.open(run_as).await?, &pool).await
-        })
-        .await
+        }
+        let shell = self.open(run_as, &pool).await?;
+        self.put(question, shell, &pool).await.map_err(|unanswered| unanswered.fault)
+    }
+
+    /// A failed shell is dropped, and so is one that says it ends. One that belongs to another
+    /// machine than is meant is kept only while new connections may not be made.
+    async fn put(
+        &self,
+        question: &Question<'_>,
+        mut shell: Shell,
+        pool: &Pool,
+    ) -> Result<Answer, Unanswered> {
+        if let Err(fault) = question.is_for(shell.identity()) {
+            if self.transport.renew() {
+                self.forget();
+            } else {
+                pool.put(shell);
+            }
+            return Err(Unanswered { fault, written: false });
+        }
+        let asked = timeout(self.reply_limit, shell.ask(question.line, question.inputs));
+        let answer = match asked.await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(Unanswered { fault: self.no_report(), written: true }),
+        };
+        if !answer.0.over {
+            pool.put(shell);
+        }
+        Ok(answer)
     }
 
     /// Makes a supervisor of a shell of its own, for hosts that cannot fork one away.
@@ -102,56 +139,99 @@ impl Shells {
         run_as: Option<&str>,
         question: &Question<'_>,
     ) -> Result<Answer, Fault> {
-        self.within_limit(async {
-            let mut shell = self.open(run_as).await?;
-            question.is_for(shell.identity())?;
-            let answer = shell.ask(question.line, question.inputs).await?;
-            if answer.0.taken {
-                shell.release();
-            }
-            Ok(answer)
-        })
-        .await
+        let mut shell = self.open(run_as, &self.pool(run_as)).await?;
+        question.is_for(shell.identity())?;
+        let asked = shell.ask(question.line, question.inputs);
+        let asked = async { asked.await.map_err(|unanswered| unanswered.fault) };
+        let answer = self.within_limit(asked).await?;
+        if answer.0.taken {
+            shell.release();
+        }
+        Ok(answer)
     }
 
     /// Whether supervisors can be forked away, as any helper shell knows.
     async fn forks(&self, run_as: Option<&str>) -> Result<bool, Fault> {
-        self.within_limit(async {
-            let pool = self.pool(run_as);
-            let _permit = pool.permits.acquire().await.map_err(|_| closed())?;
-            let shell = match pool.take() {
-                Some(shell) => shell,
-                None => self.open(run_as).await?,
-            };
-            let forks = shell.forks();
-            pool.put(shell);
-            Ok(forks)
-        })
-        .await
+        let pool = self.pool(run_as);
+        let _permit = self.turn(&pool).await?;
+        let shell = match pool.take() {
+            Some(shell) => shell,
+            None => self.open(run_as, &pool).await?,
+        };
+        let forks = shell.forks();
+        pool.put(shell);
+        Ok(forks)
     }
 
-    async fn open(&self, run_as: Option<&str>) -> Result<Shell, Fault> {
-        if let Some(fault) = self.forced.get() {
+    /// Waits for one of the user's shells. While one is being opened, the limits of its
+    /// stages are what bounds the wait.
+    async fn turn<'a>(&self, pool: &'a Pool) -> Result<SemaphorePermit<'a>, Fault> {
+        let acquiring = pool.permits.acquire();
+        tokio::pin!(acquiring);
+        loop {
+            match timeout(self.reply_limit, &mut acquiring).await {
+                Ok(permit) => return permit.map_err(|_| closed()),
+                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 => {}
+                Err(_) => {
+                    let limit = self.reply_limit;
+                    let message = format!("the helper shells stayed in use for {limit:?}");
+                    return Err(Fault::new(Transient::ReplyTimeout, message));
+                }
+            }
+        }
+    }
+
+    async fn open(&self, run_as: Option<&str>, pool: &Pool) -> Result<Shell, Fault> {
+        let _opening = Opening::begin(&pool.opening);
+        let shell = self.greeted().await?;
+        self.within_limit(shell.load(&self.account, run_as)).await
+    }
+
+    /// A shell that has echoed its greeting.
+    async fn greeted(&self) -> Result<Shell, Fault> {
+        let mut silent = self.silent.lock().await;
+        if let Some((fault, _)) = self.forced.get() {
             return Err(fault.clone());
         }
-        let greeting = self.reply_limit / 2;
-        let opened = Shell::open(self.transport.as_ref(), &self.account, run_as, greeting).await;
-        if let Err(fault) = &opened
-            && fault.cause == Cause::Standing(Standing::ForcedCommand)
-        {
-            let _ = self.forced.set(fault.clone());
+        // Left in its place meanwhile, so that it outlives a caller who gives up.
+        let shell = match &mut *silent {
+            Some(shell) => shell,
+            none => none.insert(Shell::begin(self.transport.as_ref(), &self.account).await?),
+        };
+        let limit = self.reply_limit / 2;
+        let greeted = shell.greeted(limit).await;
+        if let Ok(false) = greeted {
+            let message = format!("no shell answered within {limit:?}");
+            return Err(Fault::new(Transient::ReplyTimeout, message));
         }
-        opened
+        let shell = silent.take();
+        if let Err(fault) = greeted {
+            if fault.cause == Cause::Standing(Standing::ForcedCommand) {
+                let _ = self.forced.set((fault.clone(), Instant::now()));
+            }
+            return Err(fault);
+        }
+        shell.ok_or_else(closed)
+    }
+
+    /// Lets go of every shell that is not in use.
+    fn forget(&self) {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for pool in users.values() {
+            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     async fn within_limit<T>(
         &self,
         what: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        tokio::time::timeout(self.reply_limit, what).await.unwrap_or_else(|_| {
-            let message = format!("no report within {:?}", self.reply_limit);
-            Err(Fault::new(Transient::ReplyTimeout, message))
-        })
+        timeout(self.reply_limit, what).await.unwrap_or_else(|_| Err(self.no_report()))
+    }
+
+    fn no_report(&self) -> Fault {
+        let message = format!("no report within {:?}", self.reply_limit);
+        Fault::new(Transient::ReplyTimeout, message)
     }
 
     fn pool(&self, run_as: Option<&str>) -> Arc<Pool> {
@@ -162,15 +242,39 @@ impl Shells {
 
 impl Pool {
     fn new() -> Arc<Self> {
-        Arc::new(Self { permits: Semaphore::new(SHELLS), idle: Mutex::default() })
+        let (permits, opening) = (Semaphore::new(SHELLS), AtomicUsize::new(0));
+        Arc::new(Self { permits, idle: Mutex::default(), opening })
     }
 
+    /// An idle shell whose end is not known.
     fn take(&self) -> Option<Shell> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut shell) = idle.pop() {
+            if shell.is_open() {
+                return Some(shell);
+            }
+        }
+        None
     }
 
     fn put(&self, shell: Shell) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(shell);
+    }
+}
+
+/// Counts an opening while it lives.
+struct Opening<'a>(&'a AtomicUsize);
+
+impl<'a> Opening<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -180,20 +284,16 @@ struct Question<'a> {
     inputs: &'a [u8],
     /// Empty when any machine will do.
     machine: &'a str,
+    /// True for what must not be sent twice: a Launch. A second copy that a restarted host
+    /// refuses would read as proof that nothing started, though the first one did.
+    once: bool,
 }
 
 impl Question<'_> {
-    /// A failed shell is dropped, and so is one that says it ends.
-    async fn put_to(&self, mut shell: Shell, pool: &Pool) -> Result<Answer, Fault> {
-        if let Err(fault) = self.is_for(shell.identity()) {
-            pool.put(shell);
-            return Err(fault);
-        }
-        let answer = shell.ask(self.line, self.inputs).await?;
-        if !answer.0.over {
-            pool.put(shell);
-        }
-        Ok(answer)
+    /// Whether another shell may be asked, after one that had died since it was last used.
+    fn may_be_asked_again(&self, unanswered: &Unanswered) -> bool {
+        let died = unanswered.fault.cause == Cause::Transient(Transient::ConnectionLost);
+        died && !(self.once && unanswered.written)
     }
 
     /// Checked before the verb is sent: nothing may be done on a machine by mistake.
@@ -275,7 +375,8 @@ impl Recorded {
         let line = wire::request("launch", id, entry, &words).map_err(flawed)?;
         let mut bytes = zeroize::Zeroizing::new(Vec::new());
         inputs.put(id, &mut bytes);
-        let question = Question { line: &line, inputs: &bytes, machine: &entry.machine };
+        let question =
+            Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
         let (report, _) = if forks {
             self.shells.ask(run_as, &question).await?
         } else {
@@ -292,7 +393,8 @@ impl Recorded {
     }
 
     async fn ask(&self, line: &str, machine: &str) -> Result<Answer, Fault> {
-        self.shells.ask(self.run_as.as_deref(), &Question { line, inputs: &[], machine }).await
+        let question = Question { line, inputs: &[], machine, once: false };
+        self.shells.ask(self.run_as.as_deref(), &question).await
     }
 }
 

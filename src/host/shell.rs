@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use zeroize::Zeroizing;
 
 use super::{Event, ExecChannel, Input, Transport};
@@ -23,6 +24,9 @@ const LONGEST_LINE: usize = 1 << 20;
 /// How much is put into one message to the channel.
 const PIECE: usize = 32 * 1024;
 
+/// More bytes than this are not taken from a host at once: the largest read asks for less.
+const MOST_BYTES: usize = 8 << 20;
+
 pub(super) struct Shell {
     channel: ExecChannel,
     nonce: String,
@@ -32,8 +36,17 @@ pub(super) struct Shell {
     stderr: Vec<u8>,
     status: Option<String>,
     closed: bool,
+    /// True once any byte of the present request was given to the channel.
+    written: bool,
     identity: Identity,
     forks: bool,
+}
+
+/// A request that got no report.
+pub(super) struct Unanswered {
+    pub(super) fault: Fault,
+    /// False when certainly no byte of it was sent.
+    pub(super) written: bool,
 }
 
 /// Why the awaited line did not come.
@@ -44,17 +57,12 @@ enum Ended {
 }
 
 impl Shell {
-    /// Opens a channel and makes a helper shell of it, as `run_as` if that is set.
+    /// Opens a channel and begins the first exchange, which does nothing: an account with a
+    /// forced command runs that instead, and must not get another exec.
     ///
     /// # Errors
-    /// The transport's fault; `ForcedCommand` when the first, inert exchange was not
-    /// answered but something else was; `RunAsRestricted`; `HostUnusable`.
-    pub(super) async fn open(
-        transport: &dyn Transport,
-        account: &Account,
-        run_as: Option<&str>,
-        greeting_limit: Duration,
-    ) -> Result<Self, Fault> {
+    /// The transport's fault.
+    pub(super) async fn begin(transport: &dyn Transport, account: &Account) -> Result<Self, Fault> {
         let channel = transport.open(&bootstrap(&account.shell)).await?;
         let mut shell = Self {
             channel,
@@ -64,6 +72,7 @@ impl Shell {
             stderr: Vec::new(),
             status: None,
             closed: false,
+            written: false,
             identity: Identity {
                 machine: String::new(),
                 boot: String::new(),
@@ -73,12 +82,59 @@ impl Shell {
             },
             forks: false,
         };
-        shell.greet(greeting_limit).await?;
-        if let Some(user) = run_as {
-            shell.switch(account, user).await?;
-        }
-        shell.load(account, run_as).await?;
+        let hello = format!("{}\n", shell.nonce).into_bytes();
+        shell.send(Zeroizing::new(hello)).await?;
         Ok(shell)
+    }
+
+    /// Waits for the echo of the first exchange; false when nothing at all came yet. May be
+    /// cancelled, and asked again.
+    ///
+    /// # Errors
+    /// The transport's fault; `ForcedCommand` when something else than our shell answered or
+    /// ended; `HostUnusable` when there is no shell.
+    pub(super) async fn greeted(&mut self, limit: Duration) -> Result<bool, Fault> {
+        match tokio::time::timeout(limit, self.await_greeting()).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(Ended::Fault(fault))) => Err(fault),
+            Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
+            Err(_) if self.noise.is_empty() && self.read.is_empty() => Ok(false),
+            Err(_) => Err(self.not_greeted()),
+        }
+    }
+
+    /// Makes a helper shell of a channel that was greeted, as `run_as` if that is set.
+    ///
+    /// # Errors
+    /// The transport's fault; `RunAsRestricted`; `HostUnusable`.
+    pub(super) async fn load(
+        mut self,
+        account: &Account,
+        run_as: Option<&str>,
+    ) -> Result<Self, Fault> {
+        if let Some(user) = run_as {
+            self.switch(account, user).await?;
+        }
+        let (report, _) = self.exchange(Zeroizing::new(loader(account, run_as))).await?;
+        self.forks = report.forks.ok_or_else(|| protocol("the first report has no hello"))?;
+        self.identity =
+            report.identity.ok_or_else(|| protocol("the first report names no host"))?;
+        Ok(self)
+    }
+
+    /// False when its end is known already: nothing can be asked of it.
+    pub(super) fn is_open(&mut self) -> bool {
+        loop {
+            match self.channel.events.try_recv() {
+                Ok(event) => {
+                    if self.take(Some(event)).is_err() {
+                        return false;
+                    }
+                }
+                Err(TryRecvError::Empty) => return !self.channel.input.is_closed(),
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
     }
 
     /// Who answered when the shell was opened.
@@ -91,24 +147,7 @@ impl Shell {
         self.forks
     }
 
-    /// The first exchange, which does nothing: an account with a forced command runs that
-    /// instead, and must not get another exec.
-    async fn greet(&mut self, limit: Duration) -> Result<(), Fault> {
-        let hello = format!("{}\n", self.nonce).into_bytes();
-        match tokio::time::timeout(limit, self.send_and_await_greeting(hello)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Ended::Fault(fault))) => Err(fault),
-            Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
-            Err(_) if self.noise.is_empty() && self.read.is_empty() => {
-                let message = format!("no shell answered within {limit:?}");
-                Err(Fault::new(Transient::ReplyTimeout, message))
-            }
-            Err(_) => Err(self.not_greeted()),
-        }
-    }
-
-    async fn send_and_await_greeting(&mut self, bytes: Vec<u8>) -> Result<(), Ended> {
-        self.send(Zeroizing::new(bytes)).await.map_err(Ended::Fault)?;
+    async fn await_greeting(&mut self) -> Result<(), Ended> {
         let expected = format!("{GREETING}{}", self.nonce);
         loop {
             let line = self.line().await?;
@@ -143,7 +182,8 @@ impl Shell {
         self.stderr.clear();
         let mut line = become_user(&account.shell, user).into_bytes();
         line.extend_from_slice(format!("{}\n", self.nonce).as_bytes());
-        match self.send_and_await_greeting(line).await {
+        self.send(Zeroizing::new(line)).await?;
+        match self.await_greeting().await {
             Ok(()) => Ok(()),
             Err(Ended::Fault(fault)) => Err(fault),
             Err(Ended::InOrder) => {
@@ -154,52 +194,52 @@ impl Shell {
         }
     }
 
-    async fn load(&mut self, account: &Account, run_as: Option<&str>) -> Result<(), Fault> {
-        let (report, _) = self.exchange(Zeroizing::new(loader(account, run_as))).await?;
-        self.forks = report.forks.ok_or_else(|| protocol("the first report has no hello"))?;
-        self.identity =
-            report.identity.ok_or_else(|| protocol("the first report names no host"))?;
-        Ok(())
-    }
-
     /// Sends one request (its line and what follows it) and reads the report.
     ///
     /// # Errors
-    /// The transport's fault, `HostUnusable` when the host says so, `ProtocolError`.
+    /// The transport's fault, `HostUnusable` when the host says so, `ProtocolError`; with
+    /// whether any of the request was sent.
     pub(super) async fn ask(
         &mut self,
         line: &str,
         inputs: &[u8],
-    ) -> Result<(Report, Vec<u8>), Fault> {
+    ) -> Result<(Report, Vec<u8>), Unanswered> {
+        self.written = false;
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
         bytes.extend_from_slice(format!("{} {line}\n", self.nonce).as_bytes());
         bytes.extend_from_slice(inputs);
-        self.exchange(bytes).await
+        let answer = self.exchange(bytes).await;
+        answer.map_err(|fault| Unanswered { fault, written: self.written })
     }
 
     async fn exchange(&mut self, bytes: Zeroizing<Vec<u8>>) -> Result<(Report, Vec<u8>), Fault> {
         self.send(bytes).await?;
         let mut report = Report::default();
-        let mut data = Vec::new();
+        let mut output = Vec::new();
+        let mut taken = 0;
         loop {
             let line = match self.line().await {
                 Ok(line) => line,
                 Err(Ended::Fault(fault)) => return Err(fault),
                 Err(Ended::InOrder) => return Err(self.ended()),
             };
+            taken += line.len();
+            if taken > MOST_BYTES {
+                return Err(protocol("a report without end"));
+            }
             let Some(line) = framed(&self.nonce, &line) else {
                 self.note(&line);
                 continue;
             };
             match report.take(&line).map_err(|flaw| protocol(flaw.to_string()))? {
                 Next::Line => {}
-                Next::Bytes(count) => data = self.bytes(count).await?,
+                Next::Bytes(count) => output = self.bytes(count).await?,
                 Next::End => break,
             }
         }
         match report.unusable {
             Some(why) => Err(Fault::new(Standing::HostUnusable, why)),
-            None => Ok((report, data)),
+            None => Ok((report, output)),
         }
     }
 
@@ -226,7 +266,10 @@ impl Shell {
                 }
             };
             match permit {
-                Ok(permit) => permit.send(piece),
+                Ok(permit) => {
+                    self.written = true;
+                    permit.send(piece);
+                }
                 // The reader finds out why.
                 Err(_) => return Ok(()),
             }
@@ -251,7 +294,10 @@ impl Shell {
     }
 
     async fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
-        let count = usize::try_from(count).map_err(|_| protocol("too many bytes"))?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > MOST_BYTES {
+            return Err(protocol("too many bytes"));
+        }
         while self.read.len() < count {
             match self.next_event().await {
                 Ok(()) => {}
@@ -273,14 +319,19 @@ impl Shell {
 
     fn take(&mut self, event: Option<Event>) -> Result<(), Ended> {
         match event {
-            Some(Event::Stdout(bytes)) => self.read.extend(bytes),
+            Some(Event::Stdout(bytes)) => {
+                self.read.extend(bytes);
+                if self.read.len() > 2 * MOST_BYTES {
+                    return Err(Ended::Fault(protocol("more bytes than were asked for")));
+                }
+            }
             Some(Event::Stderr(bytes)) => {
                 let room = EXCERPT.saturating_sub(self.stderr.len());
                 self.stderr.extend(bytes.into_iter().take(room));
             }
             Some(Event::ExitStatus(code)) => self.status = Some(format!("status {code}")),
             Some(Event::ExitSignal(name)) => self.status = Some(format!("signal {name}")),
-            Some(Event::Closed) => {
+            Some(Event::Closed | Event::Detached) => {
                 self.closed = true;
                 return Err(Ended::InOrder);
             }
@@ -303,7 +354,7 @@ impl Shell {
     pub(super) fn release(mut self) {
         tokio::spawn(async move {
             while let Some(event) = self.channel.events.recv().await {
-                if matches!(event, Event::Closed | Event::Lost(_)) {
+                if matches!(event, Event::Closed | Event::Detached | Event::Lost(_)) {
                     break;
                 }
             }

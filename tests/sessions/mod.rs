@@ -150,6 +150,7 @@ pub struct End {
     pub status: Option<u32>,
     pub signal: Option<String>,
     pub closed: bool,
+    pub detached: bool,
     pub lost: Option<Fault>,
 }
 
@@ -178,6 +179,7 @@ pub async fn finish(mut channel: ExecChannel) -> End {
                 Event::ExitStatus(status) => end.status = Some(status),
                 Event::ExitSignal(name) => end.signal = Some(name),
                 Event::Closed => end.closed = true,
+                Event::Detached => end.detached = true,
                 Event::Lost(fault) => end.lost = Some(fault),
             }
         }

@@ -1,7 +1,8 @@
 //! Servers that misbehave on purpose: SSH servers of one oddity each, and plain TCP ones.
+#![allow(dead_code, reason = "every test binary uses a part of this")]
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Odd {
     Nothing,
     AuthSilent,
+    /// Hangs up when a key is offered.
+    AuthHangUp,
     /// Only a password helps.
     Password(&'static str),
     /// Only a keyboard-interactive answer helps.
@@ -26,6 +29,8 @@ pub enum Odd {
     OpenRefused,
     ExecSilent,
     ExecRefused,
+    /// Output without end, and no acknowledgement.
+    ExecFlood,
     /// An exit status, and then nothing.
     NoClose,
     /// A close, and no exit status.
@@ -33,10 +38,27 @@ pub enum Odd {
     /// EOF and status in this order, then the close.
     EofFirst,
     StatusFirst,
+    /// A status, and then output in pieces for this many half seconds before the close.
+    LateOutput(usize),
+    /// Takes part in a Direct launch, in the oddest order.
+    Launch(Launch),
     /// Output without end.
     Flood,
     /// Runs for ever; takes no notice of anything.
     Deaf,
+}
+
+/// What becomes of a Direct launch: `Echo` returns the nonce.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Launch {
+    /// A status before anything else, and the connection ends.
+    StatusDrop,
+    /// A status, and a second later the echo.
+    StatusPauseEcho,
+    /// The echo, and the connection ends once more came.
+    EchoDrop,
+    /// The echo, a status once more came, and the connection ends.
+    EchoStatusDrop,
 }
 
 /// What a server counted.
@@ -46,6 +68,10 @@ pub struct Counts {
     pub ended: AtomicUsize,
     pub execs: AtomicUsize,
     pub closes: AtomicUsize,
+    /// Set to hang up on every new connection.
+    pub hangs_up: AtomicBool,
+    /// Bytes of input that came after the first two lines.
+    pub more: AtomicUsize,
 }
 
 impl Counts {
@@ -55,6 +81,10 @@ impl Counts {
 
     pub fn ended(&self) -> usize {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    pub fn execs(&self) -> usize {
+        self.execs.load(Ordering::SeqCst)
     }
 
     pub fn closes(&self) -> usize {
@@ -107,8 +137,16 @@ async fn serve(listener: TcpListener, config: Arc<server::Config>, odd: Odd, cou
     let mut running = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::SeqCst);
+        if counts.hangs_up.load(Ordering::SeqCst) {
+            continue;
+        }
         let counts = counts.clone();
-        let handler = Peer { odd: odd.clone(), counts: counts.clone(), kept: Mutex::default() };
+        let handler = Peer {
+            odd: odd.clone(),
+            counts: counts.clone(),
+            kept: Mutex::default(),
+            heard: Vec::new(),
+        };
         let config = config.clone();
         running.spawn(async move {
             if let Ok(session) = server::run_stream(config, stream, handler).await {
@@ -124,6 +162,7 @@ struct Peer {
     counts: Arc<Counts>,
     /// What would be answered if it were dropped.
     kept: Mutex<Vec<(Channel<Msg>, Option<ChannelOpenHandle>)>>,
+    heard: Vec<u8>,
 }
 
 fn only(method: MethodKind) -> Auth {
@@ -141,6 +180,7 @@ impl server::Handler for Peer {
     ) -> Result<Auth, russh::Error> {
         match self.odd {
             Odd::AuthSilent => std::future::pending().await,
+            Odd::AuthHangUp => Err(russh::Error::Disconnect),
             Odd::Password(_) => Ok(only(MethodKind::Password)),
             Odd::Interactive(_) => Ok(only(MethodKind::KeyboardInteractive)),
             _ => Ok(Auth::Accept),
@@ -214,6 +254,7 @@ impl server::Handler for Peer {
         match self.odd {
             Odd::ExecSilent => return Ok(()),
             Odd::ExecRefused => return session.channel_failure(id),
+            Odd::ExecFlood => {}
             _ => session.channel_success(id)?,
         }
         match self.odd {
@@ -224,18 +265,76 @@ impl server::Handler for Peer {
                 session.exit_status_request(id, 3)?;
                 session.close(id)?;
             }
-            Odd::Flood => {
+            Odd::Flood | Odd::ExecFlood => {
                 let handle = session.handle();
                 tokio::spawn(async move {
                     while handle.data(id, vec![b'x'; 32 * 1024]).await.is_ok() {}
                 });
             }
             Odd::Deaf => {}
+            Odd::LateOutput(pieces) => {
+                session.exit_status_request(id, 3)?;
+                let handle = session.handle();
+                tokio::spawn(async move {
+                    for _ in 0..pieces {
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                        let _ = handle.data(id, b"late".to_vec()).await;
+                    }
+                    let _ = handle.close(id).await;
+                });
+            }
+            Odd::Launch(launch) => {
+                if matches!(launch, Launch::StatusDrop | Launch::StatusPauseEcho) {
+                    session.exit_status_request(id, 0)?;
+                }
+            }
             _ => {
                 session.data(id, b"out".to_vec())?;
                 session.exit_status_request(id, 3)?;
                 session.eof(id)?;
                 session.close(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        id: ChannelId,
+        bytes: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let Odd::Launch(launch) = self.odd else { return Ok(()) };
+        self.heard.extend_from_slice(bytes);
+        let text = String::from_utf8_lossy(&self.heard).into_owned();
+        let mut lines = text.splitn(3, '\n');
+        let (Some(_), Some(nonce), Some(more)) = (lines.next(), lines.next(), lines.next()) else {
+            return Ok(());
+        };
+        self.counts.more.store(more.len(), Ordering::SeqCst);
+        let echo = format!("\n{nonce}\n").into_bytes();
+        match launch {
+            Launch::StatusDrop => return Err(russh::Error::Disconnect),
+            Launch::StatusPauseEcho => {
+                let handle = session.handle();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    let _ = handle.data(id, echo).await;
+                    let _ = handle.close(id).await;
+                });
+            }
+            Launch::EchoDrop | Launch::EchoStatusDrop if more.is_empty() => {
+                session.data(id, echo)?;
+            }
+            Launch::EchoDrop => return Err(russh::Error::Disconnect),
+            Launch::EchoStatusDrop => {
+                session.exit_status_request(id, 3)?;
+                let handle = session.handle();
+                tokio::spawn(async move {
+                    let _ = handle
+                        .disconnect(russh::Disconnect::ByApplication, "".into(), "".into())
+                        .await;
+                });
             }
         }
         Ok(())

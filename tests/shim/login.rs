@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use remote_command::core::action::{Action, Seen, StopReason};
 use remote_command::core::plan::Value;
@@ -17,6 +18,7 @@ use crate::rig::{Attempt, claim_of, entry, plan};
 use crate::sessions::{Secrets, Way};
 use crate::support::login::Login;
 use crate::support::place::Place;
+use crate::support::processes::Signal;
 use crate::support::programs;
 use crate::support::sshd::{Kind, Options, Sshd};
 
@@ -131,6 +133,22 @@ async fn a_forced_command_sees_exactly_one_exec() {
     is_refused_after_one_exec("echo backup done").await;
     is_refused_after_one_exec("exit 3").await;
     is_refused_after_one_exec("cat").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_forced_command_is_run_once_while_it_lives() {
+    let (server, place) = forced("exec sleep 1000");
+    let limit = Duration::from_secs(2);
+    let shells = Shells::new(server.transport(), Account::default()).with_reply_limit(limit);
+    for _ in 0..3 {
+        let fault = shells.identify(None).await.unwrap_err();
+        assert_eq!(fault.reason(), "ReplyTimeout", "{fault:?}");
+    }
+    for process in server.sshd.commands() {
+        process.signal(Signal::KILL);
+    }
+    assert_eq!(shells.identify(None).await.unwrap_err().reason(), "ForcedCommand");
+    assert_eq!(fs::read_to_string(place.join("runs")).unwrap().lines().count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

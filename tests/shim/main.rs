@@ -18,5 +18,6 @@ mod output;
 mod place;
 mod reach;
 mod rig;
+mod shells;
 mod stop;
 mod truth;

@@ -218,7 +218,6 @@ impl Recipe {
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin yes",
-            "MaxStartups 1000:30:2000",
             "LogLevel VERBOSE",
             "UseDNS no",
             "PrintMotd no",
@@ -230,6 +229,10 @@ impl Recipe {
         // it, everybody's start-up time would depend on what is configured on this machine.
         let locked = matches!(options.login, Login::Current) && login::is_current_locked();
         lines.push(format!("UsePAM {}", if locked { "yes" } else { "no" }));
+        // Of these the last one counts in some versions.
+        if !options.lines.iter().any(|line| line.starts_with("MaxStartups ")) {
+            lines.push("MaxStartups 1000:30:2000".to_owned());
+        }
         lines.push(format!("ListenAddress {}", self.address()));
         lines.push(format!("Port {}", self.port));
         lines.push(format!("MaxSessions {}", options.max_sessions));

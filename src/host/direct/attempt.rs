@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::spool::Spool;
+use crate::core::fault::Fault;
 use crate::core::record::{DirectSeen, exit_from_channel};
 use crate::host::{Chunk, Event, Input, Stream};
 
@@ -27,8 +28,24 @@ struct State {
     stderr: Channel,
     exit: Option<Result<u32, String>>,
     input: Option<mpsc::Sender<Input>>,
+    /// Whether any byte that tells the command may have been sent. Until then it cannot have
+    /// started, whatever became of the channel.
+    sent: bool,
+    /// The channel's end came and was not the server's close: output may be missing.
+    cut: bool,
+    /// When the channel ended.
+    over: Option<Instant>,
+    /// The account's shell ended by itself before it ran our line.
+    foreign: bool,
     /// When KILL was first sent.
     killed: Option<Instant>,
+}
+
+/// How a channel ended.
+enum End {
+    Closed,
+    Detached,
+    Lost(Fault),
 }
 
 /// One stream: noise before the nonce, output behind it.
@@ -76,7 +93,8 @@ impl Channel {
 }
 
 impl Attempt {
-    /// An attempt that is about to be launched. `limit` bounds each stream.
+    /// An attempt that is about to be launched. `limit` bounds each stream. Without a nonce the
+    /// exec itself is the command.
     pub(super) fn new(nonce: Option<&str>, limit: u64) -> Self {
         let state = State {
             seen: DirectSeen::Running,
@@ -84,6 +102,10 @@ impl Attempt {
             stderr: Channel::new(nonce, limit),
             exit: None,
             input: None,
+            sent: nonce.is_none(),
+            cut: false,
+            over: None,
+            foreign: false,
             killed: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new() }
@@ -99,12 +121,57 @@ impl Attempt {
 
     /// Sets the end of an attempt that has no channel.
     pub(super) fn settle(&self, seen: DirectSeen) {
-        self.lock().seen = seen;
+        let mut state = self.lock();
+        state.seen = seen;
+        state.over = Some(Instant::now());
+        drop(state);
         self.changed.notify_waiters();
     }
 
+    /// Allows the command's bytes to be sent: true when the nonce has come back from a shell
+    /// whose end is not known.
+    pub(super) fn may_send(&self) -> bool {
+        let mut state = self.lock();
+        let alive = state.exit.is_none() && state.seen == DirectSeen::Running;
+        let may = state.is_ready() && alive;
+        state.sent |= may;
+        may
+    }
+
+    /// Gives up before anything of the command was sent; the channel stays open. Does nothing
+    /// once the end is known.
+    pub(super) fn give_up(&self, message: String) {
+        let mut state = self.lock();
+        if !state.sent && state.seen == DirectSeen::Running {
+            state.seen = DirectSeen::NeverStarted { message };
+        }
+    }
+
+    /// Whether the far shell has echoed the nonce, or none is awaited.
+    pub(super) fn is_ready(&self) -> bool {
+        self.lock().is_ready()
+    }
+
+    /// Whether its channel has ended, or never was.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().over.is_some()
+    }
+
+    /// Whether its channel ended at least this long ago.
+    pub(super) fn ended_before(&self, age: Duration) -> bool {
+        self.lock().over.is_some_and(|over| over.elapsed() >= age)
+    }
+
+    /// Whether the account's shell ended by itself before it ran our line.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.lock().foreign
+    }
+
     pub(super) fn connect(&self, input: mpsc::Sender<Input>) {
-        self.lock().input = Some(input);
+        let mut state = self.lock();
+        if state.over.is_none() {
+            state.input = Some(input);
+        }
     }
 
     /// Takes one event of the channel. Never waits.
@@ -115,15 +182,17 @@ impl Attempt {
             Event::Stderr(bytes) => state.stderr.take(&bytes),
             Event::ExitStatus(code) => state.exit = Some(Ok(code)),
             Event::ExitSignal(name) => state.exit = Some(Err(name)),
-            Event::Closed | Event::Lost(_) => state.end(),
+            Event::Closed => state.end(End::Closed),
+            Event::Detached => state.end(End::Detached),
+            Event::Lost(fault) => state.end(End::Lost(fault)),
         }
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// Waits until the command has begun or its end is known, at most this long.
+    /// Waits until the nonce has come back or the end is known, at most this long.
     pub(super) async fn settled(&self, within: Duration) {
-        self.until(within, |state| state.stdout.begun() || state.seen != DirectSeen::Running).await;
+        self.until(within, |state| state.is_ready() || state.seen != DirectSeen::Running).await;
     }
 
     /// Waits for the end, at most this long.
@@ -146,6 +215,11 @@ impl Attempt {
     /// Sends a signal (RFC 4254, 6.9), if the channel stands.
     pub(super) fn signal(&self, name: &'static str) {
         self.send(Input::Signal(name));
+    }
+
+    /// Closes the channel.
+    pub(super) fn close(&self) {
+        self.send(Input::Close);
     }
 
     /// Sends KILL; when an earlier one did nothing for `patience`, closes the channel.
@@ -171,25 +245,86 @@ impl Attempt {
             Stream::Stderr => &state.stderr.spool,
         };
         let (offset, bytes) = spool.read(offset, max);
-        Chunk { stream, offset, bytes, truncated: spool.is_truncated() }
+        Chunk { stream, offset, bytes, truncated: state.cut || spool.is_truncated() }
     }
 }
 
 impl State {
+    fn is_ready(&self) -> bool {
+        self.stdout.begun() || self.stderr.begun()
+    }
+
     /// The channel has ended: what follows from what came before.
-    fn end(&mut self) {
+    fn end(&mut self, end: End) {
         self.input = None;
-        self.seen = match self.exit.take() {
-            None => DirectSeen::Lost,
-            Some(_) if !self.stdout.begun() && !self.stderr.begun() => {
-                let words = [self.stderr.words(), self.stdout.words()];
-                let said = words.into_iter().find(|words| !words.is_empty());
-                let said = said.unwrap_or_else(|| "nothing".to_owned());
-                let message =
-                    format!("the account's shell did not run our command; it said: {said}");
-                DirectSeen::NeverStarted { message }
-            }
+        self.over = Some(Instant::now());
+        self.cut = !matches!(end, End::Closed);
+        let exit = self.exit.take();
+        let lost = matches!(end, End::Lost(_));
+        self.foreign = exit.is_some() && !lost && !self.is_ready();
+        if self.seen != DirectSeen::Running {
+            return;
+        }
+        self.seen = match exit {
+            _ if !self.sent => DirectSeen::NeverStarted { message: self.why_not(&end) },
             Some(exit) => DirectSeen::Exited(exit_from_channel(exit)),
+            None => DirectSeen::Lost,
         };
+    }
+
+    fn why_not(&self, end: &End) -> String {
+        if let End::Lost(fault) = end {
+            return fault.message.clone();
+        }
+        let words = [self.stderr.words(), self.stdout.words()];
+        let said = words.into_iter().find(|words| !words.is_empty());
+        let said = said.unwrap_or_else(|| "nothing".to_owned());
+        format!("the account's shell did not run our command; it said: {said}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fault::Transient;
+
+    fn launched(nonce: &str) -> Attempt {
+        let attempt = Attempt::new(Some(nonce), 100);
+        attempt.take(Event::Stdout(format!("welcome\n\n{nonce}\nout").into_bytes()));
+        attempt.take(Event::Stderr(format!("\n{nonce}\n").into_bytes()));
+        assert!(attempt.may_send());
+        attempt
+    }
+
+    #[test]
+    fn only_an_orderly_end_shows_that_no_output_is_missing() {
+        let lost = || Event::Lost(Fault::new(Transient::ConnectionLost, "cut"));
+        for (end, cut) in [(Event::Closed, false), (Event::Detached, true), (lost(), true)] {
+            let attempt = launched("nonce");
+            attempt.take(Event::ExitStatus(3));
+            attempt.take(end);
+            assert!(matches!(attempt.seen(), DirectSeen::Exited(exit) if exit.code() == 3));
+            let chunk = attempt.read(Stream::Stdout, 0, 10);
+            assert_eq!((chunk.bytes.as_slice(), chunk.truncated), (&b"out"[..], cut));
+        }
+        let attempt = launched("nonce");
+        attempt.take(lost());
+        assert_eq!(attempt.seen(), DirectSeen::Lost);
+        let attempt = launched("nonce");
+        attempt.take(Event::Stdout(vec![b'x'; 200]));
+        assert!(attempt.read(Stream::Stdout, 0, 1).truncated);
+        assert!(!attempt.read(Stream::Stderr, 0, 1).truncated);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_grows_old_only_after_its_end() {
+        let (attempt, hour) = (launched("nonce"), Duration::from_secs(3600));
+        tokio::time::advance(2 * hour).await;
+        assert!(!attempt.ended_before(hour));
+        attempt.take(Event::ExitStatus(0));
+        attempt.take(Event::Closed);
+        assert!(!attempt.ended_before(hour));
+        tokio::time::advance(hour).await;
+        assert!(attempt.ended_before(hour));
     }
 }

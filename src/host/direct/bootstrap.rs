@@ -1,10 +1,11 @@
 //! How a Direct command's words reach the far side without a shell parsing them.
 //!
-//! The login shell sees one constant line. The values follow on standard input, each as a
-//! count of lines and those lines, and become variables and positional parameters; what is
-//! left of standard input is the command's own. Before the command takes over, a nonce is
-//! printed on both streams: what comes before it is noise of the login, and where it never
-//! comes the command never started.
+//! The login shell sees one constant line, which reads the user to become and a nonce, and
+//! prints the nonce on both streams: what comes before it is noise of the login. The values
+//! follow on standard input only after that, each as a count of lines and those lines, and
+//! become variables and positional parameters. So where the nonce never came, nothing of the
+//! command was ever sent. The nonce again marks their end: a connection that breaks before it
+//! runs nothing. What is left of standard input is the command's own.
 
 use zeroize::Zeroizing;
 
@@ -16,25 +17,28 @@ use crate::host::Material;
 /// backslash before a quote: sh, fish and tcsh then agree on what it means.
 ///
 /// The first part reads the user to become; the second part, run as that user, reads the
-/// nonce, the script's presence and text, directory, words and environment.
+/// nonce and prints it, and then reads the script's presence and text, directory, words,
+/// environment and the end mark.
 const LINE: &str = concat!(
     "exec /bin/sh -c '",
-    r#"IFS= read -r u; "#,
+    r#"IFS= read -r u || exit 125; "#,
     r#"if [ -n "$u" ]; then exec sudo -n -u "$u" -- /bin/sh -c "$1"; fi; "#,
     r#"exec /bin/sh -c "$1""#,
     "' sh '",
     r#"rcmd_n=$(printf "\nx"); rcmd_n=${rcmd_n%x}; "#,
-    r#"rcmd_get() { IFS= read -r rcmd_c; IFS= read -r rcmd_v; "#,
-    r#"while [ "$rcmd_c" -gt 1 ]; do IFS= read -r rcmd_l; "#,
+    r#"rcmd_line() { IFS= read -r rcmd_l || exit 125; }; "#,
+    r#"rcmd_get() { rcmd_line; rcmd_c=$rcmd_l; rcmd_line; rcmd_v=$rcmd_l; "#,
+    r#"while [ "$rcmd_c" -gt 1 ]; do rcmd_line; "#,
     r#"rcmd_v=$rcmd_v$rcmd_n$rcmd_l; rcmd_c=$((rcmd_c-1)); done; }; "#,
-    r#"IFS= read -r rcmd_k; "#,
-    r#"IFS= read -r rcmd_x; rcmd_get; rcmd_s=$rcmd_v; "#,
-    r#"rcmd_get; rcmd_d=$rcmd_v; "#,
-    r#"IFS= read -r rcmd_i; set --; "#,
-    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; set -- "$@" "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
-    r#"IFS= read -r rcmd_i; "#,
-    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; export "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
+    r#"rcmd_line; rcmd_k=$rcmd_l; "#,
     r#"printf "\n%s\n" "$rcmd_k"; printf "\n%s\n" "$rcmd_k" >&2; "#,
+    r#"rcmd_line; rcmd_x=$rcmd_l; rcmd_get; rcmd_s=$rcmd_v; "#,
+    r#"rcmd_get; rcmd_d=$rcmd_v; "#,
+    r#"rcmd_line; rcmd_i=$rcmd_l; set --; "#,
+    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; set -- "$@" "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
+    r#"rcmd_line; rcmd_i=$rcmd_l; "#,
+    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; export "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
+    r#"rcmd_line; [ "$rcmd_l" = "$rcmd_k" ] || exit 125; "#,
     r#"if [ -n "$rcmd_d" ]; then cd -- "$rcmd_d" || exit 127; fi; "#,
     r#"if [ "$rcmd_x" = 0 ]; then exec "$@"; fi; "#,
     r#"{ printf %s "$rcmd_s" | { exec "$@" /dev/fd/3 3<&0 0<&4 4<&-; }; } 4<&0"#,
@@ -44,9 +48,11 @@ const LINE: &str = concat!(
 /// What is sent to run one attempt.
 pub(super) struct Request {
     pub(super) line: String,
-    /// Sent on standard input, followed by its end.
+    /// Sent on standard input at once: who is to run it, and the nonce.
+    pub(super) head: Vec<u8>,
+    /// Sent when the nonce has come back, followed by the end of standard input.
     pub(super) input: Zeroizing<Vec<u8>>,
-    /// What announces the command on both streams; `None` where the words are the line.
+    /// What is echoed on both streams; `None` where the words are the line.
     pub(super) nonce: Option<String>,
 }
 
@@ -76,9 +82,10 @@ pub(super) fn request(
         return plain(argv, stdin);
     }
     let nonce: String = format!("{:032x}", rand::random::<u128>());
+    let mut head = Vec::new();
+    line(&mut head, plan.program.run_as.as_deref().unwrap_or("").as_bytes())?;
+    line(&mut head, nonce.as_bytes())?;
     let mut input = Zeroizing::new(Vec::with_capacity(4096 + stdin.len()));
-    line(&mut input, plan.program.run_as.as_deref().unwrap_or("").as_bytes())?;
-    line(&mut input, nonce.as_bytes())?;
     let script = plan.program.script.as_ref().filter(|_| kind == Kind::Command);
     line(&mut input, if script.is_some() { b"1" } else { b"0" })?;
     value(&mut input, script.map_or("", String::as_str).as_bytes())?;
@@ -95,8 +102,9 @@ pub(super) fn request(
         pair.extend_from_slice(content);
         value(&mut input, &pair)?;
     }
+    line(&mut input, nonce.as_bytes())?;
     input.extend_from_slice(&stdin);
-    Ok(Request { line: LINE.to_owned(), input, nonce: Some(nonce) })
+    Ok(Request { line: LINE.to_owned(), head, input, nonce: Some(nonce) })
 }
 
 /// The words as they are: for devices without a shell, and for accounts with a forced command.
@@ -107,7 +115,7 @@ fn plain(argv: &[String], stdin: Zeroizing<Vec<u8>>) -> Result<Request, String> 
             "{word:?} cannot be sent as it is; allowed are A-Z a-z 0-9 _@%+=:,./-"
         ));
     }
-    Ok(Request { line: argv.join(" "), input: stdin, nonce: None })
+    Ok(Request { line: argv.join(" "), head: Vec::new(), input: stdin, nonce: None })
 }
 
 /// One line that holds no line feed.
@@ -135,13 +143,85 @@ fn value(input: &mut Vec<u8>, text: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
     use super::*;
+    use crate::core::plan::{Execution, Idempotency, Limits, Program, Retry};
+
+    fn plan(argv: &[&str]) -> Plan {
+        let minute = Duration::from_secs(60);
+        Plan {
+            uid: "uid".to_owned(),
+            host: "local".to_owned(),
+            idempotency: Idempotency::NonIdempotent,
+            execution: Execution::Recorded,
+            verify: None,
+            limits: Limits {
+                queue: minute,
+                execution: minute,
+                idle: None,
+                termination: minute,
+                resolve: minute,
+                cleanup: minute,
+            },
+            retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+            success_exit_codes: vec![0],
+            program: Program {
+                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                script: None,
+                env: Vec::new(),
+                stdin: None,
+                working_directory: None,
+                run_as: None,
+                output_limit: 1 << 30,
+            },
+        }
+    }
 
     #[test]
     fn every_login_shell_reads_the_line_alike() {
         assert!(!LINE.contains(['!', '\n']));
         assert!(!LINE.contains("\\'") && !LINE.contains("\\\\"));
         assert_eq!(LINE.matches('\'').count(), 4);
+    }
+
+    /// What a shell says that is given `input` and then the end of its input.
+    fn said(shell: &str, input: &[u8]) -> String {
+        let line = LINE.replace("/bin/sh", shell);
+        let mut child = Command::new(shell)
+            .args(["-c", &line])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It may have ended before it took everything.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_breaks_at_any_byte_before_the_end_mark_runs_nothing() {
+        let argv = ["/bin/sh", "-c", "printf 'it ran %s %s' \"$1\" \"$V\"", "sh", "one\ntwo"];
+        let plan = plan(&argv);
+        let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
+        let env = vec![("V".to_owned(), Zeroizing::new(b"x\n".to_vec()))];
+        let material = Material { env, stdin: None };
+        let request = request(&plan, &direct, Kind::Command, material).unwrap();
+        let all = [request.head.as_slice(), request.input.as_slice()].concat();
+        let nonce = request.nonce.unwrap();
+        for shell in ["sh", "dash", "bash"] {
+            let whole = said(shell, &all);
+            assert_eq!(whole, format!("\n{nonce}\nit ran one\ntwo x\n"), "{shell}");
+            for cut in 0..all.len() {
+                let some = said(shell, &all[..cut]);
+                assert!(!some.contains("it ran"), "{shell}, {cut} of {} bytes", all.len());
+                // And what is echoed is only what had come.
+                assert_eq!(some.contains(&nonce), cut >= request.head.len(), "{shell}, {cut}");
+            }
+        }
     }
 
     #[test]

@@ -12,23 +12,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use self::attempt::Attempt;
 use super::ssh::Pool;
 use super::{Chunk, Input, Material, Stream};
 use crate::core::action::{Action, Entry, Seen};
-use crate::core::fault::{Fault, Standing};
-use crate::core::plan::{Direct, Plan};
+use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::plan::{Execution, Plan};
 use crate::core::record::{DirectSeen, Identity};
 
-/// How long a launch waits for the first word of the command.
-const BEGIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a launch waits for the account's shell to run our line.
+const BEGIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long a kill waits for the end.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// A KILL that does nothing for this long is followed by closing the channel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an account whose shell does not run our line is left alone.
 const UNUSABLE_REST: Duration = Duration::from_secs(300);
+/// How long an end is kept for somebody to ask for it, when no sweep comes.
+const END_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The Direct attempts on one machine.
 pub(crate) struct DirectHost {
@@ -36,7 +39,17 @@ pub(crate) struct DirectHost {
     attempts: Mutex<HashMap<Entry, Arc<Attempt>>>,
     /// Why nothing is launched here for a while, by the user who was to run it: every exec
     /// would run something of theirs, or be turned away.
-    unusable: Mutex<HashMap<Option<String>, (Fault, Instant)>>,
+    unusable: Mutex<HashMap<Option<String>, Unusable>>,
+}
+
+/// Why nothing is launched.
+#[derive(Clone)]
+enum Unusable {
+    /// The account's shell ended without running our line.
+    Resting { fault: Fault, until: Instant },
+    /// It has not run our line yet, and may be something else at work. Nothing of the command
+    /// was sent to it, nor will be.
+    Silent(Arc<Attempt>),
 }
 
 impl DirectHost {
@@ -44,9 +57,16 @@ impl DirectHost {
         Self { pool, attempts: Mutex::default(), unusable: Mutex::default() }
     }
 
-    /// True when nothing is remembered.
+    /// True when nothing is remembered that anybody may still ask for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.attempts().is_empty()
+        let mut attempts = self.attempts();
+        attempts.retain(|_, attempt| !attempt.ended_before(END_KEPT));
+        attempts.is_empty()
+    }
+
+    /// Whether an attempt of the object is remembered.
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.attempts().keys().any(|entry| entry.uid == uid)
     }
 
     /// Forgets that the account was found unusable.
@@ -58,22 +78,21 @@ impl DirectHost {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unusable(&self) -> MutexGuard<'_, HashMap<Option<String>, (Fault, Instant)>> {
+    fn unusable(&self) -> MutexGuard<'_, HashMap<Option<String>, Unusable>> {
         self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Performs one verb. `direct` is the plan's.
+    /// Performs one verb.
     pub(crate) async fn act(
         self: &Arc<Self>,
         plan: &Plan,
-        direct: &Direct,
         action: &Action,
         material: Option<Material>,
     ) -> Seen {
         match action {
             Action::Prepare { entry } => self.prepare(plan, entry).await,
             Action::Launch { entry, .. } => {
-                self.launch(plan, direct, entry, material.unwrap_or_default()).await
+                self.launch(plan, entry, material.unwrap_or_default()).await
             }
             Action::Probe { entry } | Action::Revoke { entry, .. } => self.seen(entry),
             Action::Terminate { entry, .. } => {
@@ -115,10 +134,7 @@ impl DirectHost {
     }
 
     async fn prepare(&self, plan: &Plan, entry: &Entry) -> Seen {
-        let unusable = self.unusable().get(&plan.program.run_as).cloned();
-        if let Some((fault, until)) = unusable
-            && Instant::now() < until
-        {
+        if let Some(fault) = self.turned_away(&plan.program.run_as) {
             return Seen::Unreachable(fault);
         }
         match self.pool.check().await {
@@ -136,14 +152,33 @@ impl DirectHost {
         }
     }
 
-    async fn launch(
-        self: &Arc<Self>,
-        plan: &Plan,
-        direct: &Direct,
-        entry: &Entry,
-        material: Material,
-    ) -> Seen {
-        let request = match bootstrap::request(plan, direct, entry.kind, material) {
+    /// Why nothing is launched for this user now.
+    fn turned_away(&self, run_as: &Option<String>) -> Option<Fault> {
+        let mut unusable = self.unusable();
+        match unusable.get(run_as)?.clone() {
+            Unusable::Resting { fault, until } if Instant::now() < until => return Some(fault),
+            Unusable::Silent(attempt) if attempt.is_foreign() => {
+                let rest = resting(run_as, "the account runs something else than our shell");
+                let fault = rest.0;
+                unusable.insert(run_as.clone(), rest.1);
+                return Some(fault);
+            }
+            Unusable::Silent(attempt) if attempt.is_ready() => attempt.close(),
+            Unusable::Silent(attempt) if !attempt.is_over() => {
+                return Some(Fault::new(Transient::ReplyTimeout, unanswered()));
+            }
+            Unusable::Resting { .. } | Unusable::Silent(_) => {}
+        }
+        unusable.remove(run_as);
+        None
+    }
+
+    async fn launch(self: &Arc<Self>, plan: &Plan, entry: &Entry, material: Material) -> Seen {
+        let request = match &plan.execution {
+            Execution::Direct(direct) => bootstrap::request(plan, direct, entry.kind, material),
+            Execution::Recorded => Err("the execution was changed before the launch".to_owned()),
+        };
+        let request = match request {
             Ok(request) => request,
             Err(message) => {
                 let seen = DirectSeen::NeverStarted { message };
@@ -160,49 +195,66 @@ impl DirectHost {
             attempts.entry(entry.clone()).or_insert(Arc::new(attempt)).clone()
         };
         // In a task of its own: a launch that is begun is never left without its end.
-        let shell = request.nonce.is_some();
         let begun = tokio::spawn(self.clone().begin(attempt.clone(), request));
-        let opened = begun.await.unwrap_or_else(|_| {
+        if begun.await.is_err() {
             attempt.settle(DirectSeen::Lost);
-            false
-        });
-        if let (true, DirectSeen::NeverStarted { message }) = (opened && shell, attempt.seen()) {
-            self.rest(&plan.program.run_as, message);
+        }
+        if let DirectSeen::NeverStarted { message } = attempt.seen() {
+            self.learn(&plan.program.run_as, &attempt, &message);
         }
         self.seen(entry)
     }
 
-    /// Opens the channel and waits a while for the command to begin. False when there is none.
-    async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) -> bool {
+    /// Opens the channel, and sends the command once the far shell has shown that it runs our
+    /// line.
+    async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) {
         let taker = attempt.clone();
         let sink = Box::new(move |event| taker.take(event));
         let input = match self.pool.open_into(&request.line, sink).await {
             Ok(input) => input,
-            Err(unopened) if unopened.sent => {
-                attempt.settle(DirectSeen::Lost);
-                return false;
+            // Without a nonce the exec is the command.
+            Err(unopened) if unopened.sent && request.nonce.is_none() => {
+                return attempt.settle(DirectSeen::Lost);
             }
             Err(unopened) => {
                 let message = unopened.fault.message;
-                attempt.settle(DirectSeen::NeverStarted { message });
-                return false;
+                return attempt.settle(DirectSeen::NeverStarted { message });
             }
         };
-        // The queue is empty and longer than this: neither send waits.
+        attempt.connect(input.clone());
+        // The queue is empty and longer than this: no send waits.
+        if !request.head.is_empty() {
+            let _ = input.send(Input::Bytes(Zeroizing::new(request.head))).await;
+        }
+        attempt.settled(BEGIN_LIMIT).await;
+        if !attempt.may_send() {
+            return attempt.give_up(unanswered());
+        }
         if !request.input.is_empty() {
             let _ = input.send(Input::Bytes(request.input)).await;
         }
         let _ = input.send(Input::Eof).await;
-        attempt.connect(input);
-        attempt.settled(BEGIN_LIMIT).await;
-        true
     }
 
-    /// Leaves the account alone for a while: its shell ended without running our line.
-    fn rest(&self, run_as: &Option<String>, message: String) {
-        let cause =
-            if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand };
-        let until = Instant::now() + UNUSABLE_REST;
-        self.unusable().insert(run_as.clone(), (Fault::new(cause, message), until));
+    /// Leaves the account alone for a while when its shell did not run our line.
+    fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, message: &str) {
+        let unusable = if attempt.is_foreign() {
+            resting(run_as, message).1
+        } else if !attempt.is_over() {
+            Unusable::Silent(attempt.clone())
+        } else {
+            return;
+        };
+        self.unusable().insert(run_as.clone(), unusable);
     }
+}
+
+fn resting(run_as: &Option<String>, message: &str) -> (Fault, Unusable) {
+    let cause = if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand };
+    let fault = Fault::new(cause, message);
+    (fault.clone(), Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST })
+}
+
+fn unanswered() -> String {
+    format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}")
 }

@@ -90,6 +90,6 @@ mod tests {
         spool.push(b"789012");
         spool.push(b"xyz");
         assert_eq!(spool.read(0, 100), (0, b"1234567890".to_vec()));
-        assert_eq!(spool.refused, 5);
+        assert_eq!((spool.refused, spool.is_truncated()), (5, true));
     }
 }

@@ -18,25 +18,46 @@ use super::auth::{self, Credentials};
 use super::breaker::Breaker;
 use super::fault::{self, Broken, Stage};
 use super::gate::Gate;
-use super::session::{Client, Ending, Session};
+use super::session::{Client, Ending, Session, Shown};
 use super::socket::{Greeting, Socket, Switch, TripOnDrop};
 use super::trust::Trust;
 use crate::core::connection::{Connection, Hop};
 use crate::core::fault::{Cause, Fault, Standing, Transient};
 use crate::host::{Lookup, LookupError};
 
-/// Bytes after which we begin a new key exchange: far beyond where servers begin one (OpenSSH:
-/// 1 GiB to 64 GiB by cipher), because the library drops a busy connection during an exchange
-/// it began itself. Still below what 32-bit packet numbers allow.
+/// Bytes of content after which we begin a new key exchange: late, because the library drops a
+/// busy connection during an exchange it began itself, and OpenSSH begins one at 1 GiB with
+/// ChaCha20. Not later, because ChaCha20 must not see a 32-bit packet number twice: that takes
+/// 40 GiB of packets with one byte of output each.
 const REKEY_BYTES: usize = 16 << 30;
 /// Likewise for time; servers that limit it begin the exchange themselves.
 const REKEY_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A connection takes no new commands after this many bytes: long before either side would
+/// begin a key exchange under the load of many.
+const WORN_BYTES: u64 = 4 << 30;
 
-/// What all dialling shares: the memory of refusals, and the gate before each host.
+/// What all dialling shares: the memory of refusals, the gate before each host, and how long
+/// a connection's keys are used.
 #[derive(Debug, Default)]
 pub(super) struct Etiquette {
     pub(super) breaker: Breaker,
     pub(super) gate: Gate,
+    pub(super) wear: Wear,
+}
+
+/// How many bytes a connection is used for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wear {
+    /// We begin a key exchange.
+    pub(super) rekey: usize,
+    /// No new command is given to it.
+    pub(super) worn: u64,
+}
+
+impl Default for Wear {
+    fn default() -> Self {
+        Self { rekey: REKEY_BYTES, worn: WORN_BYTES }
+    }
 }
 
 /// A dial that failed.
@@ -85,26 +106,60 @@ async fn reach(
     lookup: &dyn Lookup,
     etiquette: &Etiquette,
 ) -> Result<Session, Undialled> {
+    let resting = |(fault, until)| Undialled { fault, rests_until: Some(until) };
     let trust = known_keys(hop, lookup).await?;
-    let credentials = Credentials::read(hop, lookup).await?;
-    if let Err((fault, until)) = etiquette.breaker.check(hop, &credentials) {
-        return Err(Undialled { fault, rests_until: Some(until) });
-    }
     let _turn = etiquette.gate.enter(hop).await?;
-    let deadline = Instant::now() + hop.timeouts.connect;
-    let mut greeted = match &below {
-        None => {
-            let tcp = connect(hop, deadline).await?;
-            shake(tcp, hop, trust).await?
-        }
-        Some(jump) => {
-            let tunnel = timeout_at(deadline, jump.tunnel(&hop.address, hop.port)).await;
-            let tunnel = tunnel.unwrap_or_else(|_| Err(connect_timeout(hop)))?;
-            shake(tunnel, hop, trust).await?
-        }
-    };
+    let credentials = Credentials::read(hop, lookup).await?;
+    let key = Breaker::key(hop, &credentials);
+    etiquette.breaker.check(key).map_err(resting)?;
+    let mut greeted = meet(hop, below.as_deref(), trust, etiquette.wear).await?;
+    let _offer = etiquette.breaker.turn(key).await.map_err(resting)?;
     log_in(&mut greeted, hop, credentials, &etiquette.breaker).await?;
     Ok(greeted.into_session(below))
+}
+
+/// Connects and shakes hands. Where fingerprints alone say which key is the host's, they do not
+/// say of what kind it is: a server that shows another of its keys is asked for the rest.
+async fn meet(
+    hop: &Hop,
+    below: Option<&Session>,
+    mut trust: Trust,
+    wear: Wear,
+) -> Result<Greeted, Fault> {
+    let mut mismatch: Option<Fault> = None;
+    loop {
+        let deadline = Instant::now() + hop.timeouts.connect;
+        let shown = Arc::new(OnceLock::new());
+        let shaken = match below {
+            None => {
+                let tcp = connect(hop, deadline).await?;
+                shake(tcp, hop, (&trust, &shown), wear).await
+            }
+            Some(jump) => {
+                let tunnel = timeout_at(deadline, jump.tunnel(&hop.address, hop.port)).await;
+                let tunnel = tunnel.unwrap_or_else(|_| Err(connect_timeout(hop)))?;
+                shake(tunnel, hop, (&trust, &shown), wear).await
+            }
+        };
+        let fault = match shaken {
+            Ok(greeted) => return Ok(greeted),
+            Err(fault) => fault,
+        };
+        let missed = fault.cause == Cause::Standing(Standing::HostKeyMismatch);
+        match (shown.get(), mismatch.take()) {
+            (Some(shown), earlier) if missed && trust.pass_over(&shown.kind) => {
+                mismatch = Some(earlier.unwrap_or(fault));
+            }
+            // It has no key of a further kind.
+            (None, Some(earlier))
+                if fault.cause == Cause::Standing(Standing::NoCommonAlgorithm) =>
+            {
+                return Err(earlier);
+            }
+            (Some(_), Some(earlier)) if missed => return Err(earlier),
+            (Some(_) | None, Some(_) | None) => return Err(fault),
+        }
+    }
 }
 
 async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
@@ -129,12 +184,12 @@ async fn connect(hop: &Hop, deadline: Instant) -> Result<TcpStream, Fault> {
         Ok(Err(error)) => return Err(unresolved(hop, &error.to_string())),
         Err(_) => return Err(unresolved(hop, "no answer in time")),
     };
-    let mut failed = unresolved(hop, "the name has no address");
+    let mut failed: Option<Fault> = None;
     let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in addresses {
         let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
         left = left.saturating_sub(1);
-        failed = match timeout(share, TcpStream::connect(address)).await {
+        let fault = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tune(&tcp, hop);
                 return Ok(tcp);
@@ -142,8 +197,21 @@ async fn connect(hop: &Hop, deadline: Instant) -> Result<TcpStream, Fault> {
             Ok(Err(error)) => fault::connecting(&error, &address.to_string()),
             Err(_) => connect_timeout(hop),
         };
+        if failed.as_ref().is_none_or(|before| telling(&before.cause) < telling(&fault.cause)) {
+            failed = Some(fault);
+        }
     }
-    Err(failed)
+    Err(failed.unwrap_or_else(|| unresolved(hop, "the name has no address")))
+}
+
+/// Of several addresses, which one's fault says most: a refusal comes from the host itself, and
+/// an address family that leads nowhere is common.
+fn telling(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Transient(Transient::ConnectionRefused) => 2,
+        Cause::Transient(Transient::ConnectTimeout) => 1,
+        Cause::Transient(_) | Cause::Standing(_) | Cause::Ours(_) => 0,
+    }
 }
 
 fn unresolved(hop: &Hop, why: &str) -> Fault {
@@ -177,7 +245,7 @@ struct Greeted {
     switch: Arc<Switch>,
     guard: TripOnDrop,
     greeting: Arc<Greeting>,
-    shown: Arc<OnceLock<String>>,
+    shown: Arc<OnceLock<Shown>>,
 }
 
 impl Greeted {
@@ -188,27 +256,35 @@ impl Greeted {
             ending: self.ending,
             switch: self.switch,
             server_version: self.greeting.version().unwrap_or_default(),
-            host_key: self.shown.get().cloned().unwrap_or_default(),
+            host_key: self.shown.get().map(|shown| shown.fingerprint.clone()).unwrap_or_default(),
             below,
         }
     }
 }
 
 /// Banner and key exchange. The guard ends the library's task if we give up or are dropped.
-async fn shake<S>(stream: S, hop: &Hop, trust: Trust) -> Result<Greeted, Fault>
+async fn shake<S>(
+    stream: S,
+    hop: &Hop,
+    (trust, shown): (&Trust, &Arc<OnceLock<Shown>>),
+    wear: Wear,
+) -> Result<Greeted, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (switch, greeting) = (Arc::new(Switch::default()), Arc::new(Greeting::default()));
-    let (ending, shown) = (Arc::new(Ending::default()), Arc::new(OnceLock::new()));
+    let (ending, shown) = (Arc::new(Ending::default()), shown.clone());
     let guard = TripOnDrop::new(switch.clone());
     let socket = Socket::new(stream, switch.clone(), greeting.clone(), patience(hop));
-    let config = Arc::new(config(hop, &trust));
-    let client = Client::new(trust, shown.clone(), ending.clone());
+    let config = Arc::new(config(hop, trust, wear));
+    let client = Client::new(trust.clone(), shown.clone(), ending.clone());
     let limit = hop.timeouts.handshake;
     match timeout(limit, client::connect_stream(config, socket, client)).await {
         Ok(Ok(handle)) => Ok(Greeted { handle, ending, switch, guard, greeting, shown }),
-        Ok(Err(Broken::Library(error))) => Err(fault::handshake(&error, &greeting)),
+        Ok(Err(Broken::Library(error))) => match ending.said().await {
+            Some(said) => Err(said),
+            None => Err(fault::handshake(&error, &greeting)),
+        },
         Ok(Err(broken @ Broken::Key(_))) => Err(broken.fault(Stage::Handshake)),
         Err(_) => {
             let missing = if greeting.version().is_none() { "banner" } else { "key exchange" };
@@ -244,24 +320,37 @@ async fn log_in(
         let refused = matches!(ended.cause, Cause::Standing(Standing::AuthenticationRejected));
         fault = if refused { Fault::new(ended.cause, fault.message) } else { ended };
     }
-    if fault.cause == Cause::Standing(Standing::AuthenticationRejected) {
+    // A server that hangs up on our credentials has not said that it refuses them, but to go on
+    // offering them would be punished alike.
+    let hung_up = matches!(fault.cause, Cause::Transient(Transient::ConnectionLost));
+    if hung_up || fault.cause == Cause::Standing(Standing::AuthenticationRejected) {
         breaker.settle(key, Some(&fault));
     }
     Err(fault)
 }
 
-fn config(hop: &Hop, trust: &Trust) -> client::Config {
+fn config(hop: &Hop, trust: &Trust, wear: Wear) -> client::Config {
+    let (keepalive_interval, keepalive_max) = keep_alive(hop);
     client::Config {
         limits: Limits {
-            rekey_write_limit: REKEY_BYTES,
-            rekey_read_limit: REKEY_BYTES,
+            rekey_write_limit: wear.rekey,
+            rekey_read_limit: wear.rekey,
             rekey_time_limit: REKEY_TIME,
         },
-        keepalive_interval: Some(hop.keep_alive.interval),
-        // The library gives up one interval after the last one allowed.
-        keepalive_max: usize::try_from(hop.keep_alive.missed).unwrap_or(3).max(2) - 1,
+        keepalive_interval: Some(keepalive_interval),
+        keepalive_max,
         preferred: preferred(trust.algorithms(), trust.certificate_algorithms()),
         ..client::Config::default()
+    }
+}
+
+/// Interval and count in the library's terms. It gives up one interval after the last one
+/// allowed, and takes 0 for never: a single one is two halves.
+fn keep_alive(hop: &Hop) -> (Duration, usize) {
+    let interval = hop.keep_alive.interval;
+    match usize::try_from(hop.keep_alive.missed).unwrap_or(usize::MAX) {
+        0 | 1 => (interval / 2, 1),
+        missed => (interval, missed - 1),
     }
 }
 

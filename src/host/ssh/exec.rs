@@ -20,6 +20,10 @@ use crate::host::Input;
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
 /// How long an abandoned channel may take to end by itself after EOF.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long a channel that was given up is still expected, to be closed when it comes.
+const LATE_LIMIT: Duration = Duration::from_secs(20);
+/// Most output taken before the acknowledgement: a server owes none.
+const EARLY_LIMIT: usize = 1 << 20;
 
 pub(super) type Read = ChannelReadHalf;
 pub(super) type Write = Arc<ChannelWriteHalf<client::Msg>>;
@@ -85,8 +89,9 @@ async fn open(lease: Lease, line: String, ready: oneshot::Sender<Result<Started,
             let message = format!("the server opened no channel in {REPLY_LIMIT:?}");
             let fault = Fault::new(Transient::ReplyTimeout, message);
             let _ = ready.send(Err(Unopened::unsent(fault)));
-            if let Ok(late) = opening.await {
-                let _ = late.close().await;
+            // Its place is then given back, and the connection ends with its last command.
+            if let Ok(Ok(late)) = timeout(LATE_LIMIT, opening).await {
+                let _ = timeout(LINGER, late.close()).await;
             }
             return;
         }
@@ -104,25 +109,32 @@ impl Started {
     async fn acknowledge(&mut self, line: String) -> Result<(), Unopened> {
         let Some((read, write, lease)) = &mut self.parts else { return Ok(()) };
         let session = lease.session();
-        if write.exec(true, line).await.is_err() {
-            return Err(Unopened::unsent(session.ending.fault().await));
-        }
         let early = &mut self.early;
+        let mut taken = 0;
         let answer = timeout(REPLY_LIMIT, async {
+            if write.exec(true, line).await.is_err() {
+                return Err((None, false));
+            }
             loop {
                 match read.wait().await {
                     Some(ChannelMsg::Success) => return Ok(()),
-                    Some(ChannelMsg::Failure) => return Err(Some((refused(), false))),
-                    Some(ChannelMsg::Close) => return Err(Some((closed(), true))),
-                    None => return Err(None),
-                    Some(other) => early.push(other),
+                    Some(ChannelMsg::Failure) => return Err((Some(refused()), false)),
+                    Some(ChannelMsg::Close) => return Err((Some(closed()), true)),
+                    None => return Err((None, true)),
+                    Some(other) => {
+                        taken += size(&other);
+                        if taken > EARLY_LIMIT {
+                            return Err((Some(flooded()), true));
+                        }
+                        early.push(other);
+                    }
                 }
             }
         });
         match answer.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Some((fault, sent)))) => Err(Unopened { fault, sent }),
-            Ok(Err(None)) => Err(Unopened { fault: session.ending.fault().await, sent: true }),
+            Ok(Err((Some(fault), sent))) => Err(Unopened { fault, sent }),
+            Ok(Err((None, sent))) => Err(Unopened { fault: session.ending.fault().await, sent }),
             Err(_) => {
                 lease.suspect();
                 let message = format!("the server did not acknowledge the exec in {REPLY_LIMIT:?}");
@@ -142,6 +154,20 @@ impl Started {
 fn closed() -> Fault {
     let message = "the server closed the channel without acknowledging the exec";
     Fault::new(Transient::ConnectionLost, message)
+}
+
+fn flooded() -> Fault {
+    let message = "the server sends output instead of acknowledging the exec";
+    Fault::new(Ours::ProtocolError, message)
+}
+
+/// Bytes a message holds; small ones count for what they cost.
+fn size(message: &ChannelMsg) -> usize {
+    let payload = match message {
+        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
+        _ => 0,
+    };
+    payload + size_of::<ChannelMsg>()
 }
 
 fn refused() -> Fault {

@@ -29,6 +29,13 @@ use crate::core::connection::Connection;
 pub(crate) struct Dialer(Arc<dial::Etiquette>);
 
 impl Dialer {
+    /// With other bounds on the use of a connection's keys, in bytes: where we begin a key
+    /// exchange, and from where on no new command is given to it.
+    pub(crate) fn with_wear(rekey: usize, worn: u64) -> Self {
+        let wear = dial::Wear { rekey, worn };
+        Self(Arc::new(dial::Etiquette { wear, ..dial::Etiquette::default() }))
+    }
+
     /// The connections to one machine, for one namespace. Nothing is dialled yet; what comes
     /// of dialling is noted in `contact`.
     pub(crate) fn pool(

@@ -96,7 +96,11 @@ impl Queue {
 fn size(event: &Event) -> usize {
     let payload = match event {
         Event::Stdout(bytes) | Event::Stderr(bytes) => bytes.len(),
-        Event::ExitStatus(_) | Event::ExitSignal(_) | Event::Closed | Event::Lost(_) => 0,
+        Event::ExitStatus(_)
+        | Event::ExitSignal(_)
+        | Event::Closed
+        | Event::Detached
+        | Event::Lost(_) => 0,
     };
     payload + size_of::<Event>()
 }

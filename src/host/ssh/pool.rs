@@ -28,9 +28,10 @@ const TURN_LIMIT: Duration = Duration::from_secs(30);
 const CONNECTIONS: usize = 16;
 /// How often an exec that certainly was not sent is tried on another connection.
 const TRIES: usize = 4;
-/// A connection takes no new commands after this many bytes: long before we would begin a key
-/// exchange ourselves, which the library does not survive under load.
-const WORN: u64 = 4 << 30;
+/// How long a host is believed to allow no more sessions than it was seen to.
+const LIMIT_REST: Duration = Duration::from_secs(600);
+/// How often another machine than was asked for may be the reason for new connections.
+const RENEW_REST: Duration = Duration::from_secs(30);
 /// How long a standing fault is believed without being asked to look again.
 const STANDING_REST: Duration = Duration::from_secs(300);
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -55,8 +56,10 @@ struct State {
     dialing: bool,
     rest: Option<Rest>,
     failures: u32,
-    /// Sessions per connection; learned downwards when the server refuses one.
+    /// Sessions per connection; learned downwards when the server refuses one, for a while.
     limit: usize,
+    learned: Option<Instant>,
+    renewed: Option<Instant>,
     /// Counts pokes, so that an answer to an older question is not remembered.
     epoch: u64,
     shut: bool,
@@ -83,7 +86,8 @@ struct Rest {
 enum Turn {
     Lease(Lease),
     Dial(u64),
-    Wait,
+    /// Until something changes, or for a rest to be over.
+    Wait(Option<Instant>),
     Refuse(Fault),
 }
 
@@ -94,13 +98,15 @@ impl Pool {
         contact: Noted,
         etiquette: Arc<Etiquette>,
     ) -> Arc<Self> {
-        let limit = usize::try_from(connection.sessions).unwrap_or(8).max(1);
+        let limit = sessions(&connection);
         let state = State {
             live: Vec::new(),
             dialing: false,
             rest: None,
             failures: 0,
             limit,
+            learned: None,
+            renewed: None,
             epoch: 0,
             shut: false,
             made: 0,
@@ -170,7 +176,8 @@ impl Pool {
 
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.live.is_empty() && !state.dialing && state.rest.is_none()
+        let rested = state.rest.as_ref().is_none_or(|rest| Instant::now() >= rest.until);
+        state.live.is_empty() && !state.dialing && rested
     }
 
     /// Forgets what failed and takes new commands to new connections: keys, credentials or
@@ -180,8 +187,22 @@ impl Pool {
         state.epoch += 1;
         state.rest = None;
         state.failures = 0;
+        state.limit = sessions(&self.connection);
         state.live.iter_mut().for_each(|live| live.retired = true);
         self.sweep(&mut state);
+    }
+
+    /// Takes new commands to new connections, because another machine answers than was asked
+    /// for; what is remembered of failures stands. False when that was done a moment ago.
+    fn renew(&self) -> bool {
+        let mut state = self.lock();
+        if state.renewed.is_some_and(|last| last.elapsed() < RENEW_REST) {
+            return false;
+        }
+        state.renewed = Some(Instant::now());
+        state.live.iter_mut().for_each(|live| live.retired = true);
+        self.sweep(&mut state);
+        true
     }
 
     /// Ends every connection; nothing is dialled afterwards.
@@ -202,17 +223,28 @@ impl Pool {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.turn() {
+            let rested = match self.turn() {
                 Turn::Lease(lease) => return Ok(lease),
                 Turn::Refuse(fault) => return Err(fault),
-                Turn::Dial(epoch) => drop(tokio::spawn(self.clone().dial(epoch))),
-                Turn::Wait => {}
-            }
-            if timeout_at(deadline, changed).await.is_err() {
-                let message = "all sessions of this host stayed in use";
-                return Err(Fault::new(Transient::ChannelRefused, message));
+                Turn::Dial(epoch) => {
+                    tokio::spawn(self.clone().dial(epoch));
+                    None
+                }
+                Turn::Wait(rested) => rested,
+            };
+            let until = rested.map_or(deadline, |rested| rested.min(deadline));
+            if timeout_at(until, changed).await.is_err() && Instant::now() >= deadline {
+                return Err(self.no_turn());
             }
         }
+    }
+
+    fn no_turn(&self) -> Fault {
+        if self.lock().dialing {
+            let message = "a connection is still being made, or waits for its turn at the host";
+            return Fault::new(Transient::Throttled, message);
+        }
+        Fault::new(Transient::ChannelRefused, "all sessions of this host stayed in use")
     }
 
     fn turn(self: &Arc<Self>) -> Turn {
@@ -221,6 +253,10 @@ impl Pool {
             return Turn::Refuse(closing());
         }
         self.sweep(&mut state);
+        if state.learned.is_some_and(|learned| learned.elapsed() >= LIMIT_REST) {
+            state.learned = None;
+            state.limit = sessions(&self.connection);
+        }
         let limit = state.limit;
         let free = |live: &&mut Live| !live.retired && live.open + live.left < limit;
         if let Some(live) = state.live.iter_mut().find(free) {
@@ -228,12 +264,14 @@ impl Pool {
             let session = live.session.clone();
             return Turn::Lease(Lease { pool: self.clone(), id: live.id, session });
         }
-        let serving = state.live.iter().any(|live| !live.retired);
+        let serving = state.live.iter().filter(|live| !live.retired).count();
         if let Some(rest) = state.rest.as_ref().filter(|rest| Instant::now() < rest.until) {
-            return if serving { Turn::Wait } else { Turn::Refuse(rest.fault.clone()) };
+            let wait = Turn::Wait(Some(rest.until));
+            return if serving > 0 { wait } else { Turn::Refuse(rest.fault.clone()) };
         }
-        if state.dialing || state.live.len() >= CONNECTIONS {
-            return Turn::Wait;
+        let full = serving >= CONNECTIONS || state.live.len() >= 2 * CONNECTIONS;
+        if state.dialing || full {
+            return Turn::Wait(None);
         }
         state.dialing = true;
         Turn::Dial(state.epoch)
@@ -242,7 +280,8 @@ impl Pool {
     /// Drops ended connections and closes spent ones that no command is on.
     fn sweep(&self, state: &mut State) {
         for live in &mut state.live {
-            live.retired |= live.session.ending.is_over() || live.session.switch.moved() > WORN;
+            let worn = live.session.switch.moved() > self.etiquette.wear.worn;
+            live.retired |= live.session.ending.is_over() || worn;
             live.retired |= live.left >= state.limit;
         }
         let (spent, kept) = std::mem::take(&mut state.live)
@@ -345,6 +384,11 @@ impl State {
     }
 }
 
+/// Sessions per connection as they were asked for.
+fn sessions(connection: &Connection) -> usize {
+    usize::try_from(connection.sessions).unwrap_or(8).max(1)
+}
+
 fn closing() -> Fault {
     Fault::new(Transient::ConnectionLost, "shutting down")
 }
@@ -424,6 +468,7 @@ impl Lease {
             state.remember(fault.clone());
         }
         state.limit = state.limit.min(others.max(1));
+        state.learned = Some(Instant::now());
     }
 }
 
@@ -451,5 +496,9 @@ impl Transport for Link {
         let (events, received) = mpsc::channel(QUEUE);
         started.pump(inputs, Outlet::queue(events));
         Ok(ExecChannel { input, events: received })
+    }
+
+    fn renew(&self) -> bool {
+        self.0.renew()
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use russh::{ChannelMsg, Sig};
 use tokio::sync::mpsc;
@@ -20,9 +21,11 @@ use super::pool::Lease;
 use crate::core::fault::{Fault, Ours, Transient};
 use crate::host::{Event, Input};
 
-/// After an exit status the channel may be held open by a background child; how long output
-/// is still waited for.
+/// After an exit status the channel may be held open by a background child; how long a silence
+/// is borne then, while output is still waited for.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// The most of it in all.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// Input taken from the sender before it is on the wire. Larger than any value of an object,
 /// so that signals queued behind it are always seen.
 const STDIN_BACKLOG: usize = 4 << 20;
@@ -57,6 +60,8 @@ pub(super) struct Pump {
     /// True once a status or signal arrived.
     ended: bool,
     until: Option<(Instant, Last)>,
+    /// When draining ends although output still comes.
+    drained: Option<Instant>,
 }
 
 /// How a channel's life went on.
@@ -80,6 +85,7 @@ impl Pump {
             control: VecDeque::new(),
             ended: false,
             until: None,
+            drained: None,
         }
     }
 
@@ -141,7 +147,11 @@ impl Pump {
                 }
                 Turn::On
             }
-            last = expire(self.until) => Turn::Expired(last),
+            last = expire(self.until) => match (last, read.wait().now_or_never()) {
+                // A busy process is no silence: what has arrived counts.
+                (Last::Draining, Some(message)) if !self.is_drained() => self.take(message),
+                (Last::Draining | Last::Asked | Last::Abandoned, _) => Turn::Expired(last),
+            },
         }
     }
 
@@ -171,18 +181,40 @@ impl Pump {
         }
     }
 
+    /// The end is known; from now on output is waited for only as long as it comes.
+    fn drain(&mut self) {
+        self.ended = true;
+        self.drained.get_or_insert(Instant::now() + DRAIN_LIMIT);
+        self.end_by(DRAIN_GRACE, Last::Draining);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.drained.is_some_and(|limit| Instant::now() >= limit)
+    }
+
+    /// Output came: while it does, a drain goes on.
+    fn go_on(&mut self) {
+        if let (Some((until, Last::Draining)), Some(limit)) = (&mut self.until, self.drained) {
+            *until = (Instant::now() + DRAIN_GRACE).min(limit);
+        }
+    }
+
     fn take(&mut self, message: Option<ChannelMsg>) -> Turn {
         let event = match message {
-            Some(ChannelMsg::Data { data }) => Event::Stdout(data.into()),
-            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => Event::Stderr(data.into()),
+            Some(ChannelMsg::Data { data }) => {
+                self.go_on();
+                Event::Stdout(data.into())
+            }
+            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
+                self.go_on();
+                Event::Stderr(data.into())
+            }
             Some(ChannelMsg::ExitStatus { exit_status }) => {
-                self.ended = true;
-                self.end_by(DRAIN_GRACE, Last::Draining);
+                self.drain();
                 Event::ExitStatus(exit_status)
             }
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                self.ended = true;
-                self.end_by(DRAIN_GRACE, Last::Draining);
+                self.drain();
                 Event::ExitSignal(signal_text(&signal_name))
             }
             Some(ChannelMsg::Close) => return Turn::Closed,
@@ -201,7 +233,7 @@ impl Pump {
             Turn::Closed | Turn::On => {
                 return lost("the server closed the channel without an exit status");
             }
-            Turn::Expired(Last::Draining) => Event::Closed,
+            Turn::Expired(Last::Draining) => Event::Detached,
             Turn::Expired(Last::Asked | Last::Abandoned) => lost("closed before its end was told"),
             Turn::TooSlow => {
                 let message = format!("output was not taken; given up {BACKLOG} bytes behind");

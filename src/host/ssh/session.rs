@@ -1,10 +1,11 @@
 //! One authenticated connection: the library's handle, its end, and what it runs over.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{DisconnectReason, Handle, Handler};
-use russh::keys::PublicKeyOrCertificate;
+use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, ChannelStream, client};
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +22,29 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     fault: OnceLock<Fault>,
+    /// True when the fault is what the server itself said.
+    said: AtomicBool,
     over: CancellationToken,
+}
+
+/// The key that a server showed.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// `SHA256:...`
+    pub(super) fingerprint: String,
+    pub(super) kind: Algorithm,
 }
 
 impl Ending {
     fn set(&self, fault: Fault) {
         let _ = self.fault.set(fault);
         self.over.cancel();
+    }
+
+    /// What the server gave as its reason to disconnect, if it did.
+    pub(super) async fn said(&self) -> Option<Fault> {
+        let fault = self.fault().await;
+        self.said.load(Ordering::SeqCst).then_some(fault)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -52,12 +69,12 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct Client {
     trust: Trust,
-    shown: Arc<OnceLock<String>>,
+    shown: Arc<OnceLock<Shown>>,
     ending: Arc<Ending>,
 }
 
 impl Client {
-    pub(super) fn new(trust: Trust, shown: Arc<OnceLock<String>>, ending: Arc<Ending>) -> Self {
+    pub(super) fn new(trust: Trust, shown: Arc<OnceLock<Shown>>, ending: Arc<Ending>) -> Self {
         Self { trust, shown, ending }
     }
 }
@@ -82,11 +99,13 @@ impl Handler for Client {
                 (key, self.trust.check_certificate(certificate, now))
             }
         };
-        let _ = self.shown.set(fingerprint(&key));
+        let _ = self.shown.set(Shown { fingerprint: fingerprint(&key), kind: key.algorithm() });
         verdict.map(|()| true).map_err(Broken::Key)
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {
+        let said = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
+        self.ending.said.store(said && !self.ending.is_over(), Ordering::SeqCst);
         self.ending.set(disconnected(&reason));
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),

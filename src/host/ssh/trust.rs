@@ -12,7 +12,7 @@ use sha1::Sha1;
 use crate::core::fault::{Fault, Standing};
 
 /// What is known of one host's keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
     /// The host as people know it: `host` or `[host]:port`.
     name: String,
@@ -22,6 +22,8 @@ pub(super) struct Trust {
     authorities: Vec<PublicKey>,
     revoked: Vec<PublicKey>,
     fingerprints: Vec<String>,
+    /// Kinds of key that are not asked for again: the server has shown a wrong one.
+    passed_over: Vec<Algorithm>,
     /// Lines that could not be read; told when the key turns out to be unknown.
     unreadable: usize,
 }
@@ -77,12 +79,24 @@ impl Trust {
     /// Host key algorithms to ask for, those of known keys first: a server with several keys
     /// must show the one that is pinned. SHA-1 signatures are never asked for.
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        let passed_over = |kind: &Algorithm| self.passed_over.iter().any(|p| same_kind(p, kind));
         let (mut first, last): (Vec<_>, Vec<_>) = ALGORITHMS
             .iter()
+            .filter(|kind| !passed_over(kind))
             .cloned()
             .partition(|a| self.keys.iter().any(|key| same_kind(&key.algorithm(), a)));
         first.extend(last);
         first
+    }
+
+    /// Asks no more for keys of this kind. False when that leads nowhere: the known keys say of
+    /// what kind they are, which fingerprints do not, or no kind is left.
+    pub(super) fn pass_over(&mut self, kind: &Algorithm) -> bool {
+        if !self.keys.is_empty() || !self.authorities.is_empty() || self.fingerprints.is_empty() {
+            return false;
+        }
+        self.passed_over.push(kind.clone());
+        !self.algorithms().is_empty()
     }
 
     /// Certificate algorithms to ask for; none where no authority is known.
