@@ -97,6 +97,10 @@ fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
     }
     let Direct { shell, forced_command } = spec.direct.clone().unwrap_or_default();
     let no_shell = shell == DirectShell::None;
+    // The line that carries the values keeps its own in variables of such names.
+    let reserved = |variable: &EnvVar| variable.name.starts_with("rcmd_");
+    let names = spec.env.as_deref().unwrap_or_default();
+    rule(!names.iter().any(reserved), sentences::RESERVED_NAME)?;
     if no_shell {
         let environment = spec.script.is_some()
             || spec.env.is_some()

@@ -22,6 +22,9 @@ pub const DIRECT_WITH_DIRECT: &str = "spec.direct goes with spec.execution Direc
 pub const NO_SHELL: &str = "\
     with spec.direct.shell None there is only spec.command: without a shell, script, \
     env, stdin, workingDirectory and runAs cannot be carried out";
+pub const RESERVED_NAME: &str = "\
+    with spec.execution Direct, names in spec.env that begin with rcmd_ are taken: \
+    choose another one";
 pub const WORKING_DIRECTORY: &str = "spec.workingDirectory is an absolute path, like /srv";
 pub const RUN_AS: &str = "spec.runAs is the name of a user of the host, like postgres";
 pub const OVERLAP: &str = "\

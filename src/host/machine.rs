@@ -22,8 +22,9 @@ use crate::shim::Account;
 /// Helper shells nobody asked anything for this long are closed, and their connection with
 /// them.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long an account with a forced command is believed to have one.
-const FORCED_REST: Duration = Duration::from_secs(300);
+/// How long an account with a forced command is believed to have one, unless something about
+/// it changes: every look runs that command once more.
+pub(super) const FORCED_REST: Duration = Duration::from_secs(3600);
 
 /// One machine, as reached with one set of parameters from one scope.
 pub(super) struct Machine {
@@ -54,7 +55,7 @@ impl Machine {
 
     /// True while forgetting it would lose something.
     pub(super) fn is_used(&self) -> bool {
-        !self.pool.is_idle() || !self.direct.is_empty()
+        !self.pool.is_idle() || !self.direct.is_empty() || lock(&self.shells).is_forced()
     }
 
     /// Looks again at once, with new connections and shells.
@@ -84,10 +85,17 @@ impl Machine {
             return;
         }
         let mut slot = lock(&self.shells);
-        let forced = slot.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
-        if forced.is_some_and(|known| known > FORCED_REST) {
+        if !slot.is_forced() {
             slot.0 = None;
         }
+    }
+}
+
+impl Slot {
+    /// Whether a forced command was met lately.
+    fn is_forced(&self) -> bool {
+        let known = self.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
+        known.is_some_and(|known| known <= FORCED_REST)
     }
 }
 
@@ -156,11 +164,14 @@ async fn close_when_idle(slot: Weak<Mutex<Slot>>) {
         let mut slot = lock(&slot);
         let Some(in_use) = &slot.0 else { return };
         let idle = in_use.used.elapsed();
-        if idle >= IDLE {
+        if slot.is_forced() {
+            wait = IDLE;
+        } else if idle >= IDLE {
             slot.0 = None;
             return;
+        } else {
+            wait = IDLE - idle;
         }
-        wait = IDLE - idle;
     }
 }
 
@@ -221,9 +232,11 @@ mod tests {
         };
         tokio::time::advance(2 * FORCED_REST).await;
         assert!(kept().await);
-        tokio::time::advance(FORCED_REST / 2).await;
-        assert!(kept().await);
-        tokio::time::advance(FORCED_REST).await;
+        tokio::spawn(close_when_idle(Arc::downgrade(&machine.shells)));
+        tokio::time::sleep(FORCED_REST / 2).await;
+        assert!(machine.is_used() && kept().await, "being idle does not forget it");
+        tokio::time::sleep(FORCED_REST).await;
+        assert!(!machine.is_used());
         assert!(!kept().await);
     }
 }

@@ -121,6 +121,10 @@ fn the_rules_of_the_contract_hold_without_an_api_server() {
         ),
         (json!({"retry": {"backoff": {"initial": "3m"}}}), sentences::BACKOFF_ORDER),
         (json!({"workingDirectory": "srv"}), sentences::WORKING_DIRECTORY),
+        (
+            json!({"execution": "Direct", "env": [{"name": "rcmd_k", "value": "v"}]}),
+            sentences::RESERVED_NAME,
+        ),
         (json!({"runAs": "-i"}), sentences::RUN_AS),
         (json!({"runAs": "a b"}), sentences::RUN_AS),
         (json!({"stdin": {}}), sentences::ONE_VALUE),

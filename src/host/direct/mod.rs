@@ -29,7 +29,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// A KILL that does nothing for this long is followed by closing the channel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an account whose shell does not run our line is left alone.
-const UNUSABLE_REST: Duration = Duration::from_secs(300);
+const UNUSABLE_REST: Duration = crate::host::machine::FORCED_REST;
 /// How long an end is kept for somebody to ask for it, when no sweep comes.
 const END_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -52,6 +52,18 @@ enum Unusable {
     Silent(Arc<Attempt>),
 }
 
+impl Unusable {
+    /// Whether it still keeps anything from being launched.
+    fn is_told(&self) -> bool {
+        match self {
+            Self::Resting { until, .. } => Instant::now() < *until,
+            Self::Silent(attempt) => {
+                !attempt.is_over() || attempt.is_foreign() && !attempt.ended_before(UNUSABLE_REST)
+            }
+        }
+    }
+}
+
 impl DirectHost {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         Self { pool, attempts: Mutex::default(), unusable: Mutex::default() }
@@ -61,7 +73,9 @@ impl DirectHost {
     pub(crate) fn is_empty(&self) -> bool {
         let mut attempts = self.attempts();
         attempts.retain(|_, attempt| !attempt.ended_before(END_KEPT));
-        attempts.is_empty()
+        let mut unusable = self.unusable();
+        unusable.retain(|_, unusable| unusable.is_told());
+        attempts.is_empty() && unusable.is_empty()
     }
 
     /// Whether an attempt of the object is remembered.
