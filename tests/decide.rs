@@ -1,6 +1,6 @@
 //! The main lines of `decide`, one sentence each: a row of the evidence table per class, the
 //! order of a stop, wishes and limits, and how little is written.
-#![expect(clippy::panic, reason = "tests")]
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use remote_command::core::fault::{Fault, Standing, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{
-    Asked, Execution, Hold, HoldKind, Idempotency, Limits, Plan, Program, Resolution, Retry,
-    Verdict, Verify,
+    Asked, Direct, Execution, Hold, HoldKind, Idempotency, Limits, Plan, Program, Resolution,
+    Retry, Verdict, Verify,
 };
 use remote_command::core::record::{
-    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, StreamSeen,
-    Survivor, Tree, exit_from_channel,
+    Claimed, DirectSeen, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds,
+    StreamSeen, Survivor, Tree, exit_from_channel,
 };
 use remote_command::core::stage::{Place, Stage};
 
@@ -116,7 +116,8 @@ impl Desk {
             uptime_ms: self.uptime_ms,
             can_tell: true,
         };
-        self.see(Seen::Prepared { entry, identity })
+        let connection = self.asked.connection.clone();
+        self.see(Seen::Prepared { entry, identity, connection })
     }
 
     fn record(&self, entry: EntrySeen) -> HostRecord {
@@ -461,12 +462,27 @@ fn silence_of_the_command_is_judged_by_two_probes_of_one_boot() {
     desk.launch();
     desk.entry(alive());
     desk.pass(50);
-    desk.fault(Transient::ConnectionLost);
-    assert!(desk.entry(alive()).action.is_none());
+    desk.entry(alive());
     desk.pass(10);
     let stop = desk.entry(alive());
     let Some(Action::Terminate { reason, .. }) = stop.action else { panic!("{:?}", stop.action) };
     assert_eq!(reason, StopReason::IdleTimeout);
+}
+
+#[test]
+fn time_without_contact_is_no_silence_of_the_command() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.limits.idle = Some(seconds(60));
+    desk.launch();
+    desk.entry(alive());
+    desk.pass(50);
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(50);
+    assert!(desk.entry(alive()).action.is_none());
+    desk.pass(59);
+    assert!(desk.entry(alive()).action.is_none());
+    desk.pass(1);
+    assert!(matches!(desk.entry(alive()).action, Some(Action::Terminate { .. })));
 }
 
 #[test]
@@ -704,4 +720,298 @@ fn a_stage_survives_its_text_and_holds_no_null() {
     );
     let place = desk.stage.current.map(|current| current.place);
     assert!(matches!(place, Some(Place::Fencing { loss: Loss::RecordWiped, .. })));
+}
+
+/// Guards against a retry that is given up because the attempt itself took longer than the
+/// queue limit.
+#[test]
+fn an_attempt_lost_after_the_queue_limit_is_fenced_and_followed_by_another() {
+    for class in CLASSES {
+        let mut desk = Desk::running(class);
+        desk.pass(2 * 3600);
+        desk.entry(EntrySeen::Wiped);
+        desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+        follows(&mut desk, class, Doubt::RecordWiped);
+    }
+}
+
+/// Guards against a run that stays Unknown although the host has answered again.
+#[test]
+fn a_loss_found_after_a_long_silence_replaces_unknown_by_what_the_class_says() {
+    for class in CLASSES {
+        let mut desk = Desk::running(class);
+        desk.fault(Transient::ConnectionLost);
+        desk.pass(2 * 3600);
+        assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::Unreachable)));
+        desk.entry(EntrySeen::Wiped);
+        desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+        follows(&mut desk, class, Doubt::RecordWiped);
+    }
+}
+
+#[test]
+fn a_check_lost_in_a_long_silence_is_fenced_and_made_again() {
+    let mut desk = Desk::running(Idempotency::Verifiable);
+    let record = desk.record(gone());
+    desk.host(HostRecord { boot: "other".to_owned(), ..record });
+    desk.at_ms += 5000;
+    desk.launch();
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::Unreachable)));
+    let wiped = desk.entry(EntrySeen::Wiped);
+    assert!(matches!(wiped.action, Some(Action::Terminate { .. })), "{:?}", wiped.action);
+}
+
+#[test]
+fn a_first_check_in_doubt_is_a_failure_because_nothing_started() {
+    let mut desk = Desk::of(Idempotency::Verifiable);
+    desk.launch();
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::VerifyFailed)));
+}
+
+/// Guards against a changed spec that is run twice: by a retry and by the run it asks for.
+#[test]
+fn a_changed_spec_is_run_by_its_own_run_only() {
+    let lost = |desk: &mut Desk| {
+        let record = desk.record(gone());
+        desk.host(HostRecord { boot: "other".to_owned(), ..record });
+    };
+    let changed = |desk: &mut Desk| {
+        desk.asked.on_change = true;
+        desk.asked.frozen_digest = "new".to_owned();
+    };
+    let mut backing_off = Desk::running(Idempotency::Idempotent);
+    lost(&mut backing_off);
+    changed(&mut backing_off);
+    backing_off.wake();
+    assert_eq!(backing_off.ending(), Some(Ending::Unknown(Doubt::LostByReboot)));
+    backing_off.launch();
+    assert_eq!((backing_off.stage.run, backing_off.stage.attempt), (2, 1));
+
+    let mut retried = Desk::running(Idempotency::NonIdempotent);
+    retried.entry(EntrySeen::Wiped);
+    retried.asked.resolution = Some(Resolution { run: 1, attempt: 1, verdict: Verdict::Retry });
+    retried.wake();
+    changed(&mut retried);
+    retried.with_tree(EntrySeen::Wiped, Tree::Empty);
+    assert_eq!(retried.ending(), Some(Ending::Unknown(Doubt::RecordWiped)));
+    retried.launch();
+    assert_eq!((retried.stage.run, retried.stage.attempt), (2, 1));
+}
+
+fn channel(desk: &mut Desk, seen: DirectSeen) -> Decision {
+    let Some(current) = &desk.stage.current else { panic!("nothing was launched") };
+    let entry = current.entry.clone();
+    desk.see(Seen::Direct { entry, seen })
+}
+
+/// Guards against "stopped" where only the second of two attempts was.
+#[test]
+fn a_stop_beside_an_attempt_that_may_be_alive_is_no_stop_of_the_run() {
+    let overlapping = Direct { no_shell: false, forced_command: false, may_overlap: true };
+    let stops: [fn(&mut Desk); 2] = [|desk| desk.asked.cancel = true, |desk| drop(desk.pass(3600))];
+    for stop in stops {
+        let mut desk = Desk::of(Idempotency::Idempotent);
+        desk.plan.execution = Execution::Direct(overlapping.clone());
+        desk.launch();
+        channel(&mut desk, DirectSeen::Running);
+        channel(&mut desk, DirectSeen::Lost);
+        desk.at_ms += 5000;
+        desk.launch();
+        channel(&mut desk, DirectSeen::Running);
+        stop(&mut desk);
+        desk.wake();
+        channel(&mut desk, DirectSeen::Exited(exit_from_channel(Err("TERM".to_owned()))));
+        let said = summary(&desk.plan, &desk.stage);
+        assert_eq!((said.reason.as_str(), said.stop_requested), ("ConnectionLost", true));
+        assert_eq!(said.evidence, Some(Evidence::ConnectionLost));
+    }
+}
+
+/// Guards against an entry of one kind of execution read by the other's rules.
+#[test]
+fn an_answer_of_the_other_kind_of_execution_says_nothing() {
+    let mut direct = Desk::of(Idempotency::NonIdempotent);
+    direct.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
+    direct.launch();
+    channel(&mut direct, DirectSeen::Running);
+    direct.entry(EntrySeen::Wiped);
+    assert_eq!(direct.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+
+    let mut recorded = Desk::running(Idempotency::NonIdempotent);
+    channel(&mut recorded, DirectSeen::Lost);
+    assert_eq!(recorded.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+}
+
+/// Guards against a launch of an entry on another host than the one it was prepared on.
+#[test]
+fn what_was_prepared_over_another_connection_is_prepared_anew() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.connection = "a".to_owned();
+    let Some(Action::Prepare { entry }) = desk.wake().action else { panic!("no Prepare") };
+    desk.asked.connection = "b".to_owned();
+    let identity = Identity {
+        machine: "machine".to_owned(),
+        boot: "boot".to_owned(),
+        store: "store".to_owned(),
+        uptime_ms: desk.uptime_ms,
+        can_tell: true,
+    };
+    let connection = "a".to_owned();
+    let next = desk.see(Seen::Prepared { entry, identity, connection });
+    assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
+    assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+#[test]
+fn the_grace_is_the_one_the_attempt_was_launched_with() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.limits.termination = seconds(1);
+    desk.asked.cancel = true;
+    let Some(Action::Terminate { grace_ms, .. }) = desk.wake().action else { panic!("no stop") };
+    assert_eq!(grace_ms, 30_000);
+}
+
+#[test]
+fn while_deleting_phase_and_reason_stay_as_they_were() {
+    let shown = |desk: &Desk| {
+        let said = summary(&desk.plan, &desk.stage);
+        (said.phase, said.reason, said.message, said.accepted, said.stalled)
+    };
+    let mut launching = Desk::of(Idempotency::NonIdempotent);
+    launching.launch();
+    let mut fenced = Desk::running(Idempotency::Idempotent);
+    fenced.entry(EntrySeen::Wiped);
+    for mut desk in [launching, fenced, Desk::running(Idempotency::NonIdempotent)] {
+        let before = shown(&desk);
+        desk.asked.delete = true;
+        desk.wake();
+        assert_eq!(shown(&desk), before);
+        if desk.stage.current.as_ref().is_some_and(|c| c.place == Place::Launching) {
+            desk.entry(EntrySeen::Revoked);
+        } else {
+            desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
+        }
+        assert!(desk.stage.current.as_ref().is_some_and(|c| c.is_fenced()));
+        assert_eq!(shown(&desk), before);
+    }
+}
+
+#[test]
+fn suspended_time_does_not_count_after_a_retry_either() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.asked.suspend = true;
+    let record = desk.record(gone());
+    desk.host(HostRecord { boot: "other".to_owned(), ..record });
+    assert_eq!(summary(&desk.plan, &desk.stage).reason, "Suspended");
+    desk.at_ms += 2 * 3600 * 1000;
+    desk.asked.suspend = false;
+    assert!(matches!(desk.wake().action, Some(Action::Prepare { .. })));
+    desk.pass(3599);
+    assert!(desk.ending().is_none());
+    desk.pass(3);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::LostByReboot)));
+}
+
+#[test]
+fn cancel_during_a_fence_is_shown_as_stopping() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Wiped);
+    desk.asked.cancel = true;
+    desk.wake();
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.reason.as_str()), (Phase::Running, "Stopping"));
+}
+
+#[test]
+fn a_fence_before_a_retry_is_no_stop_that_was_asked_for() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(3600);
+    desk.asked.resolution = Some(Resolution { run: 1, attempt: 1, verdict: Verdict::Retry });
+    desk.wake();
+    desk.entry(alive());
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(3601);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.reason.as_str(), said.stop_requested), ("PreviousAttemptUncertain", false));
+    assert!(said.message.contains("was used and counts once"), "{}", said.message);
+}
+
+#[test]
+fn a_retry_of_a_cancelled_run_is_answered_in_words() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    desk.wake();
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(3600);
+    desk.asked.resolution = Some(Resolution { run: 1, attempt: 1, verdict: Verdict::Retry });
+    desk.wake();
+    desk.wake();
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!(said.phase, Phase::Unknown);
+    assert_eq!(said.message.matches("not retried, because this run was cancelled").count(), 1);
+}
+
+#[test]
+fn a_run_that_could_not_begin_is_resolved_as_attempt_0() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
+    if let Some(current) = &mut desk.stage.current {
+        current.direct = true;
+    }
+    channel(&mut desk, DirectSeen::Lost);
+    desk.asked.rerun_token = "again".to_owned();
+    desk.wake();
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::PreviousAttemptUncertain)));
+    desk.asked.resolution = Some(Resolution { run: 2, attempt: 0, verdict: Verdict::Failed });
+    desk.wake();
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Resolved)));
+    desk.asked.rerun_token = "once more".to_owned();
+    desk.wake();
+    assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+#[test]
+fn a_host_that_does_not_look_for_what_is_left_is_believed_to_be_unable_to() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Revoked);
+    for _ in 0..2 {
+        desk.pass(1);
+        desk.entry(EntrySeen::Revoked);
+    }
+    assert!(matches!(desk.pass(31).action, Some(Action::Kill { .. })));
+    desk.entry(EntrySeen::Revoked);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::SurvivorsRemain)));
+}
+
+#[test]
+fn checks_that_are_lost_again_and_again_are_made_less_and_less_often() {
+    let mut desk = Desk::of(Idempotency::Verifiable);
+    let mut waits = Vec::new();
+    for boot in ["b", "c", "d", "e"] {
+        desk.launch();
+        let record = desk.record(gone());
+        desk.host(HostRecord { boot: boot.to_owned(), ..record });
+        let Some(until) = desk.stage.not_before else { panic!("no back-off") };
+        let at = Timestamp::from_millisecond(1_000_000_000 + desk.at_ms).unwrap_or_default();
+        waits.push(until.duration_since(at).as_secs());
+        desk.at_ms += 60_000;
+    }
+    assert!(waits[3] > 2 * waits[0], "{waits:?}");
+}
+
+#[test]
+fn an_attempt_is_said_to_be_on_the_host_it_was_launched_on() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.host = "db-2".to_owned();
+    assert_eq!(summary(&desk.plan, &desk.stage).message, "running on db-1");
+    desk.entry(exited(3));
+    assert_eq!(summary(&desk.plan, &desk.stage).message, "exit code 3 on db-1");
 }

@@ -61,7 +61,9 @@ impl Host for Way {
             return Seen::Unreachable(Fault::new(Transient::ConnectionLost, "cut"));
         }
         match action.get().clone() {
-            Action::Prepare { entry } => Seen::Prepared { entry, identity: identity() },
+            Action::Prepare { entry } => {
+                Seen::Prepared { entry, identity: identity(), connection: String::new() }
+            }
             Action::Launch { entry, .. } => seen(entry, false),
             Action::Probe { entry } => {
                 let mut left = host.probes.lock().unwrap();

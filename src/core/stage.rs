@@ -16,6 +16,7 @@ use super::action::{Action, StopReason};
 pub use super::attempt::{Attempt, Bounds, Place, Quiet, Stop, Uncertain};
 use super::fault::Cause;
 use super::outcome::{Fate, Outcome, PastAttempt};
+use super::phase::AsItWas;
 use super::plan::{Asked, HoldKind, Verdict};
 
 /// The version of the stage's shape that this program reads and writes.
@@ -76,6 +77,13 @@ pub struct Stage {
     /// The last ended attempts of the command, oldest first, at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
+    /// How often in a row nothing of the command started; the back-off grows with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unstarted: u32,
+    /// A Direct attempt of this run was given up with its connection lost and another one was
+    /// allowed beside it: it may be alive for ever.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub overlapped: bool,
     /// The last attempt of this run that may have started and has ended; its evidence
     /// decides what follows, however many attempts after it never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +116,8 @@ impl Default for Stage {
             current: None,
             outcome: None,
             attempts: Vec::new(),
+            unstarted: 0,
+            overlapped: false,
             last_start: None,
             resolution: None,
             deleting: None,
@@ -137,17 +147,11 @@ impl Stage {
     /// carried out when the host answers.
     pub fn stop_requested(&self) -> bool {
         let unknown = self.outcome.as_ref().is_some_and(Outcome::is_unknown);
-        let stopping = self.current.as_ref().is_some_and(|c| match &c.place {
-            Place::Stopping(_) => true,
-            Place::Fencing { stop, .. } => stop.reason != StopReason::Fenced,
-            Place::Launching
-            | Place::Running
-            | Place::Finishing { .. }
-            | Place::Vanished
-            | Place::Lost(_)
-            | Place::Ended(_) => false,
-        });
-        unknown && (stopping || self.cancelled.is_some())
+        let wished = |stop: &Stop| stop.reason != StopReason::Fenced;
+        let stopping = self.current.as_ref().and_then(Attempt::stop).is_some_and(wished);
+        let stopped = |last: &LastStart| matches!(last.fate, Fate::Stopped { .. });
+        let beside = self.overlapped && self.last_start.as_ref().is_some_and(stopped);
+        unknown && (stopping || beside || self.cancelled.is_some())
     }
 
     /// True once deletion may remove the finalizer: the host is clean, or was given up on.
@@ -256,6 +260,9 @@ pub struct UsedResolution {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Deleting {
     pub since: Timestamp,
+    /// What a run without an outcome was shown as until then, and is shown as ever after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<AsItWas>,
     /// The host has nothing of it but tombstones, or never had anything.
     #[serde(default, skip_serializing_if = "is_false")]
     pub swept: bool,
@@ -265,6 +272,13 @@ pub struct Deleting {
     /// Set when the clean-up limit ran out: what stays where, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abandoned: Vec<String>,
+}
+
+impl Deleting {
+    /// Asked for at `since`, and nothing done yet.
+    pub fn new(since: Timestamp) -> Self {
+        Self { since, shown: None, swept: false, blocked: None, abandoned: Vec::new() }
+    }
 }
 
 /// `time + by`, or the end of time.

@@ -141,7 +141,7 @@ impl Host {
             uptime_ms: UPTIME_MS,
             can_tell: !self.direct,
         };
-        Seen::Prepared { entry: entry.clone(), identity }
+        Seen::Prepared { entry: entry.clone(), identity, connection: String::new() }
     }
 
     fn make(&mut self, entry: &Entry) {

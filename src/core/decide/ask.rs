@@ -82,11 +82,12 @@ impl Turn<'_> {
             Place::Fencing { loss: Loss::HostRolledBack, stop } if !stop.claimed => revoke(),
             Place::Stopping(stop) | Place::Fencing { stop, .. } => {
                 let (reason, processes) = (stop.reason, attempt.processes.clone());
+                let grace_ms = attempt.bounds.termination_ms;
                 let searching = matches!(attempt.place, Place::Fencing { .. });
                 if stop.killed.is_some() {
                     Action::Kill { entry, reason, processes }
                 } else if stop.signalled.is_none() || searching {
-                    Action::Terminate { entry, reason, processes }
+                    Action::Terminate { entry, reason, processes, grace_ms }
                 } else {
                     Action::Probe { entry }
                 }

@@ -44,7 +44,9 @@ impl Turn<'_> {
             return (None, earliest(limit, Some(until)));
         }
         match self.seen {
-            Seen::Prepared { entry, identity } if self.is_wanted(entry) => {
+            Seen::Prepared { entry, identity, connection }
+                if self.is_wanted(entry) && *connection == self.asked.connection =>
+            {
                 (Some(self.launch(entry.clone(), identity.clone())), None)
             }
             Seen::Unreachable(_) => (None, earliest(limit, Some(self.next_try()))),
@@ -159,6 +161,7 @@ impl Turn<'_> {
             direct: matches!(self.plan.execution, Execution::Direct(_)),
             identity,
             connection: self.asked.connection.clone(),
+            host: self.plan.host.clone(),
             purpose,
             bounds,
             processes: None,

@@ -50,6 +50,8 @@ impl Turn<'_> {
         let live = self.stage.current.as_mut().filter(|attempt| !attempt.is_fenced());
         if let Some(attempt) = live {
             renew(&mut attempt.uncertain, fault, |since| silence(since.unwrap_or(at)));
+            // Time without contact is no time without output.
+            attempt.quiet = None;
         } else if let Some(deleting) = &mut self.stage.deleting {
             renew(&mut deleting.blocked, fault, |since| silence(since.unwrap_or(at)));
         } else if self.stage.outcome.is_none() {
@@ -80,11 +82,11 @@ impl Turn<'_> {
         }
     }
 
+    /// A record says nothing about an attempt that never had one.
     fn hear_record(&mut self, entry: &Entry, record: &HostRecord) {
         let at = self.now.at;
-        let Some(attempt) = self.stage.current.as_mut().filter(|a| a.entry == *entry) else {
-            return;
-        };
+        let recorded = |a: &&mut Attempt| a.entry == *entry && !a.direct;
+        let Some(attempt) = self.stage.current.as_mut().filter(recorded) else { return };
         if attempt.is_fenced() {
             return;
         }
@@ -120,11 +122,11 @@ impl Turn<'_> {
         }
     }
 
+    /// A channel says nothing about an attempt that has its record on the host.
     fn hear_channel(&mut self, entry: &Entry, seen: &DirectSeen) {
         let at = self.now.at;
-        let Some(attempt) = self.stage.current.as_mut().filter(|a| a.entry == *entry) else {
-            return;
-        };
+        let carried = |a: &&mut Attempt| a.entry == *entry && a.direct;
+        let Some(attempt) = self.stage.current.as_mut().filter(carried) else { return };
         if attempt.is_fenced() {
             return;
         }
@@ -307,6 +309,8 @@ impl Reading<'_> {
         let marked = claimed.is_some_and(|c| c.stop.is_some());
         let searched = self.record.tree != Tree::Unsearched;
         let takeable = self.record.entry == EntrySeen::Unclaimed;
+        // A host that was asked to end what is left and did not look cannot show anything.
+        let unseeing = loss.is_some() && stop.claimed && !searched;
         stop.claimed |= !takeable;
         let gone = self.boot == Boot::Other || self.record.tree == Tree::Empty && !takeable;
         if gone && (marked || loss.is_some()) {
@@ -316,7 +320,7 @@ impl Reading<'_> {
                 None => Fate::Stopped { reason: stop.reason, exit },
             });
         }
-        if marked || searched {
+        if marked || searched || unseeing {
             stop.signalled.get_or_insert(self.at);
         }
         if stop.killed.is_some() {
