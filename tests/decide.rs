@@ -1015,3 +1015,43 @@ fn an_attempt_is_said_to_be_on_the_host_it_was_launched_on() {
     desk.entry(exited(3));
     assert_eq!(summary(&desk.plan, &desk.stage).message, "exit code 3 on db-1");
 }
+
+#[test]
+fn deletion_names_an_attempt_that_another_was_allowed_beside() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: true });
+    desk.launch();
+    channel(&mut desk, DirectSeen::Running);
+    channel(&mut desk, DirectSeen::Lost);
+    desk.at_ms += 5000;
+    desk.launch();
+    channel(&mut desk, DirectSeen::Exited(exit_from_channel(Ok(0))));
+    desk.asked.delete = true;
+    desk.wake();
+    let left = desk.stage.deleting.map(|deleting| deleting.abandoned).unwrap_or_default();
+    assert_eq!(left, ["an attempt of run 1 may be alive on db-1"]);
+}
+
+#[test]
+fn what_outlives_a_stop_is_not_said_to_be_left_running_on_purpose() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    desk.wake();
+    desk.with_tree(marked(StopReason::Cancelled, Some(0)), survivors());
+    assert!(summary(&desk.plan, &desk.stage).left_running.is_empty());
+}
+
+#[test]
+fn an_attempt_that_never_started_is_no_evidence_about_one_that_did() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    let record = desk.record(gone());
+    desk.host(HostRecord { boot: "other".to_owned(), ..record });
+    desk.at_ms += 5000;
+    desk.launch();
+    desk.asked.cancel = true;
+    desk.wake();
+    desk.entry(EntrySeen::Revoked);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.evidence), (Phase::Unknown, Some(Evidence::LostByReboot)));
+}

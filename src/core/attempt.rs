@@ -123,6 +123,9 @@ pub struct Stop {
     /// The entry's claim was seen taken, so that no launch can win it any more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub claimed: bool,
+    /// The entry's claim was seen free last: a launch under way could still win it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub takeable: bool,
     /// What KILL did not end; empty also while it was not tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub survivors: Vec<Survivor>,
@@ -227,6 +230,7 @@ impl Stop {
             signalled: None,
             killed: None,
             claimed: false,
+            takeable: false,
             survivors: Vec::new(),
             unverifiable: false,
         }

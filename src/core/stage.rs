@@ -80,10 +80,10 @@ pub struct Stage {
     /// How often in a row nothing of the command started; the back-off grows with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unstarted: u32,
-    /// A Direct attempt of this run was given up with its connection lost and another one was
-    /// allowed beside it: it may be alive for ever.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub overlapped: bool,
+    /// The last run of which a Direct attempt was given up with its connection lost and another
+    /// one was allowed beside it: that attempt may be alive for ever. 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero_i32")]
+    pub overlapped: i32,
     /// The last attempt of this run that may have started and has ended; its evidence
     /// decides what follows, however many attempts after it never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ impl Default for Stage {
             outcome: None,
             attempts: Vec::new(),
             unstarted: 0,
-            overlapped: false,
+            overlapped: 0,
             last_start: None,
             resolution: None,
             deleting: None,
@@ -150,8 +150,13 @@ impl Stage {
         let wished = |stop: &Stop| stop.reason != StopReason::Fenced;
         let stopping = self.current.as_ref().and_then(Attempt::stop).is_some_and(wished);
         let stopped = |last: &LastStart| matches!(last.fate, Fate::Stopped { .. });
-        let beside = self.overlapped && self.last_start.as_ref().is_some_and(stopped);
+        let beside = self.is_overlapped() && self.last_start.as_ref().is_some_and(stopped);
         unknown && (stopping || beside || self.cancelled.is_some())
+    }
+
+    /// True when an attempt of this run may be alive beside its last one.
+    pub fn is_overlapped(&self) -> bool {
+        self.run > 0 && self.overlapped == self.run
     }
 
     /// True once deletion may remove the finalizer: the host is clean, or was given up on.
@@ -299,6 +304,11 @@ fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero_i32(n: &i32) -> bool {
     *n == 0
 }
 

@@ -78,8 +78,10 @@ impl Turn<'_> {
         };
         match &attempt.place {
             Place::Launching if ends_unclaimed => revoke(),
-            // A launch that is still under way could win an entry that went back in time.
+            // A launch that is still under way could win an entry that went back in time, or
+            // was made anew by a late Prepare.
             Place::Fencing { loss: Loss::HostRolledBack, stop } if !stop.claimed => revoke(),
+            Place::Fencing { stop, .. } if stop.takeable => revoke(),
             Place::Stopping(stop) | Place::Fencing { stop, .. } => {
                 let (reason, processes) = (stop.reason, attempt.processes.clone());
                 let grace_ms = attempt.bounds.termination_ms;
@@ -200,9 +202,13 @@ impl Turn<'_> {
     /// command leaves nothing; what cannot be ended any more is named at once.
     fn release_what_leaves_nothing(&mut self) {
         let stays = self.what_stays();
+        let overlapped = self.stage.overlapped > 0;
         let Some(deleting) = &mut self.stage.deleting else { return };
         match &self.stage.current {
             None => deleting.swept = true,
+            Some(attempt) if attempt.direct && attempt.is_fenced() && overlapped => {
+                deleting.abandoned = stays;
+            }
             Some(attempt) if attempt.direct && attempt.is_fenced() => deleting.swept = true,
             Some(attempt) if attempt.direct && matches!(attempt.place, Place::Lost(_)) => {
                 deleting.abandoned = stays;

@@ -145,7 +145,7 @@ impl Turn<'_> {
                 let message = format!("{}; cancelled before another attempt", loss.phrase());
                 self.end_in_doubt(loss.into(), message);
             }
-            Some(_) if self.stage.overlapped => {
+            Some(_) if self.stage.is_overlapped() => {
                 let loss = Loss::ConnectionLost;
                 let message = format!("{} of an earlier attempt; cancelled", loss.phrase());
                 self.end_in_doubt(loss.into(), message);
@@ -242,6 +242,10 @@ impl Turn<'_> {
                 let (pid, uid, name) = (survivor.pid, survivor.uid, &survivor.command);
                 left.push(format!("process {pid} ({name}, user {uid}) is alive on {host}"));
             }
+        }
+        if self.stage.overlapped > 0 {
+            let run = self.stage.overlapped;
+            left.push(format!("an attempt of run {run} may be alive on {host}"));
         }
         if self.stage.current.as_ref().is_some_and(|a| !a.direct) {
             left.push(format!("the records of {} stay on {host}", self.plan.uid));

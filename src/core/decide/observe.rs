@@ -98,17 +98,20 @@ impl Turn<'_> {
         if boot == Boot::Same {
             self.highest_uptime = Some(record.uptime_ms);
         }
-        let reading = Reading { record, boot, at };
+        let ours = record.store == attempt.identity.store;
+        let reading = Reading { record, boot, ours, at };
         attempt.place = match &record.entry {
             EntrySeen::Claimed(claimed) => {
                 if attempt.processes.is_none() {
                     attempt.processes = Some(claimed.processes.clone());
                     attempt.started = Some(at);
                 }
-                match (&claimed.exit, &record.tree) {
-                    (Some(_), Tree::Alive(left)) => attempt.left_running.clone_from(left),
-                    (_, Tree::Empty) => attempt.left_running.clear(),
-                    (None, Tree::Alive(_)) | (_, Tree::Unsearched | Tree::CannotTell) => {}
+                // What outlives a stop is not there on purpose.
+                let by_itself = claimed.exit.is_some() && claimed.stop.is_none();
+                match &record.tree {
+                    Tree::Alive(left) if by_itself => attempt.left_running.clone_from(left),
+                    Tree::Empty => attempt.left_running.clear(),
+                    Tree::Alive(_) | Tree::Unsearched | Tree::CannotTell => {}
                 }
                 reading.claimed(attempt, claimed)
             }
@@ -191,6 +194,9 @@ fn boot_of(attempt: &Attempt, record: &HostRecord) -> Boot {
 struct Reading<'a> {
     record: &'a HostRecord,
     boot: Boot,
+    /// It is the store that the attempt was prepared in. In another one no launch of it is
+    /// accepted, whatever has its name there.
+    ours: bool,
     at: jiff::Timestamp,
 }
 
@@ -199,9 +205,7 @@ impl Reading<'_> {
     /// boot and store, and only if the claim was never seen taken by a process.
     fn revoked(&self, attempt: &Attempt) -> Place {
         match self.boot {
-            Boot::Same if self.record.store != attempt.identity.store => {
-                self.forgotten(attempt, Loss::RecordWiped)
-            }
+            Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
             Boot::Same if attempt.processes.is_some() => {
                 self.forgotten(attempt, Loss::HostRolledBack)
             }
@@ -215,9 +219,7 @@ impl Reading<'_> {
     /// Not claimed yet, which proves nothing: a launch may still be on its way.
     fn unclaimed(&self, attempt: &Attempt) -> Place {
         match self.boot {
-            Boot::Same if self.record.store != attempt.identity.store => {
-                self.forgotten(attempt, Loss::RecordWiped)
-            }
+            Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
             Boot::Same | Boot::CannotTell if attempt.place == Place::Launching => Place::Launching,
             Boot::Same | Boot::CannotTell | Boot::RolledBack => {
                 self.forgotten(attempt, Loss::HostRolledBack)
@@ -308,7 +310,8 @@ impl Reading<'_> {
     fn carry_on(&self, loss: Option<Loss>, mut stop: Stop, claimed: Option<&Claimed>) -> Place {
         let marked = claimed.is_some_and(|c| c.stop.is_some());
         let searched = self.record.tree != Tree::Unsearched;
-        let takeable = self.record.entry == EntrySeen::Unclaimed;
+        let takeable = self.record.entry == EntrySeen::Unclaimed && self.ours;
+        stop.takeable = takeable;
         // A host that was asked to end what is left and did not look cannot show anything.
         let unseeing = loss.is_some() && stop.claimed && !searched;
         stop.claimed |= !takeable;

@@ -81,7 +81,7 @@ impl Turn<'_> {
             && current.place == Place::Lost(Loss::ConnectionLost)
         {
             current.place = Place::Ended(Fate::Lost(Loss::ConnectionLost));
-            self.stage.overlapped |= current.entry.run == self.stage.run;
+            self.stage.overlapped = current.entry.run;
         }
     }
 
@@ -141,7 +141,7 @@ impl Turn<'_> {
     /// earlier attempt may still be alive beside it.
     pub(super) fn end_with(&mut self, fate: &Fate) {
         match fate {
-            Fate::Stopped { .. } if self.stage.overlapped => {
+            Fate::Stopped { .. } if self.stage.is_overlapped() => {
                 let lost = Fate::Lost(Loss::ConnectionLost);
                 let message = format!(
                     "{}; an earlier attempt may be alive, since {}",
@@ -327,7 +327,9 @@ impl Turn<'_> {
         let last = self.stage.last_start.as_ref().map(|last| last.fate.evidence());
         // What a check showed is about the check. A run that ended without a start never started.
         let unstarted = self.stage.starts == 0 && !matches!(ending, Ending::Unknown(_));
-        let known = current.or(last).or(unstarted.then_some(Evidence::NeverStarted));
+        // An attempt that never started says nothing about one before it that did.
+        let own = current.filter(|e| *e != Evidence::NeverStarted).or(last).or(current);
+        let known = own.or(unstarted.then_some(Evidence::NeverStarted));
         let exit = fate.and_then(Fate::exit);
         self.stage.outcome = Some(Outcome {
             ending,

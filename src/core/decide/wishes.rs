@@ -45,6 +45,7 @@ impl Turn<'_> {
             version: stage.version,
             revision: stage.revision,
             entries: stage.entries,
+            overlapped: stage.overlapped,
             current: stage.current.take(),
             attempts: std::mem::take(&mut stage.attempts),
             resolution: stage.resolution.take(),
