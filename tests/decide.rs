@@ -65,12 +65,14 @@ struct Desk {
     at_ms: i64,
     saves: u32,
     uptime_ms: u64,
+    machine: String,
 }
 
 impl Desk {
     fn new(plan: Plan) -> Self {
         let (asked, stage) = (Asked::default(), Stage::default());
-        Self { plan, asked, stage, at_ms: 0, saves: 0, uptime_ms: 1_000_000 }
+        let machine = "machine".to_owned();
+        Self { plan, asked, stage, at_ms: 0, saves: 0, uptime_ms: 1_000_000, machine }
     }
 
     fn of(class: Idempotency) -> Self {
@@ -110,7 +112,7 @@ impl Desk {
             panic!("{:?} is not a Prepare", decision.action)
         };
         let identity = Identity {
-            machine: "machine".to_owned(),
+            machine: self.machine.clone(),
             boot: "boot".to_owned(),
             store: "store".to_owned(),
             uptime_ms: self.uptime_ms,
@@ -1054,4 +1056,47 @@ fn an_attempt_that_never_started_is_no_evidence_about_one_that_did() {
     desk.entry(EntrySeen::Revoked);
     let said = summary(&desk.plan, &desk.stage);
     assert_eq!((said.phase, said.evidence), (Phase::Unknown, Some(Evidence::LostByReboot)));
+}
+
+/// Guards against records left on a host that a RemoteHost had pointed to before.
+#[test]
+fn deletion_sweeps_the_stores_of_earlier_attempts_too_and_names_what_it_cannot() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.connection = "old".to_owned();
+    desk.launch();
+    desk.entry(exited(0));
+    desk.asked.connection = "new".to_owned();
+    desk.asked.rerun_token = "again".to_owned();
+    desk.plan.host = "db-2".to_owned();
+    desk.wake();
+    desk.machine = "machine-2".to_owned();
+    desk.launch();
+    desk.entry(exited(0));
+    desk.asked.delete = true;
+    let swept = |uid: &str| Seen::Swept { uid: uid.to_owned() };
+    let mut over = Vec::new();
+    for seen in [Seen::Nothing, swept("uid")] {
+        let Some(sweep @ Action::Sweep { .. }) = desk.see(seen).action else { panic!("no sweep") };
+        over.push(desk.stage.connection_for(&sweep, &desk.asked).to_owned());
+        assert!(!desk.stage.released());
+    }
+    assert_eq!(over, ["new", "old"]);
+    desk.see(swept("uid"));
+    assert!(desk.stage.released());
+
+    let mut gone = desk;
+    gone.stage.deleting = None;
+    gone.machine = "machine-3".to_owned();
+    gone.asked.delete = false;
+    gone.asked.rerun_token = "a third time".to_owned();
+    gone.wake();
+    gone.launch();
+    gone.entry(exited(0));
+    gone.asked.delete = true;
+    gone.wake();
+    gone.see(swept("uid"));
+    gone.fault(Transient::ConnectTimeout);
+    gone.pass(600);
+    let left = gone.stage.deleting.map(|deleting| deleting.abandoned).unwrap_or_default();
+    assert_eq!(left, ["earlier records of uid stay on db-2"]);
 }

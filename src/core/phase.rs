@@ -387,7 +387,8 @@ fn cleanup(plan: &Plan, stage: &Stage) -> Option<Cleanup> {
     let silence = live.and_then(|a| a.uncertain.as_ref()).or(deleting.blocked.as_ref());
     let survivors = live.and_then(Attempt::stop).is_some_and(|stop| stop.failed());
     let last = stage.current.as_ref();
-    let host = last.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
+    let own = last.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
+    let host = stage.swept_next().map_or(own, |earlier| earlier.host.as_str());
     Some(if !deleting.abandoned.is_empty() {
         Cleanup { reason: "Abandoned", message: deleting.abandoned.join("; ") }
     } else if let Some(uncertain) = silence {

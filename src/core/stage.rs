@@ -22,6 +22,9 @@ use super::plan::{Asked, HoldKind, Verdict};
 /// The version of the stage's shape that this program reads and writes.
 pub const VERSION: u32 = 1;
 
+/// How many stores of earlier attempts are kept in mind.
+const TRACES: usize = 8;
+
 /// How many ended attempts are kept.
 pub const HISTORY: usize = 10;
 
@@ -71,6 +74,13 @@ pub struct Stage {
     /// The entry launched last, command or verify. It is replaced only once it is fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Attempt>,
+    /// Stores that earlier attempts used and the current one does not: on other hosts, or of
+    /// other users. Their records are swept too. Oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
+    /// How many more there were than are kept in mind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub untraced: u32,
     /// The end of the run, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -114,6 +124,8 @@ impl Default for Stage {
             waiting: None,
             not_before: None,
             current: None,
+            traces: Vec::new(),
+            untraced: 0,
             outcome: None,
             attempts: Vec::new(),
             unstarted: 0,
@@ -131,13 +143,16 @@ impl Stage {
     pub fn connection_for<'a>(&'a self, action: &Action, asked: &'a Asked) -> &'a str {
         match (action, &self.current) {
             (Action::Prepare { .. }, _) | (_, None) => &asked.connection,
+            (Action::Sweep { .. }, Some(current)) => {
+                let earlier = self.swept_next().map(|trace| trace.connection.as_str());
+                earlier.unwrap_or(&current.connection)
+            }
             (
                 Action::Launch { .. }
                 | Action::Probe { .. }
                 | Action::Terminate { .. }
                 | Action::Kill { .. }
-                | Action::Revoke { .. }
-                | Action::Sweep { .. },
+                | Action::Revoke { .. },
                 Some(current),
             ) => &current.connection,
         }
@@ -157,6 +172,28 @@ impl Stage {
     /// True when an attempt of this run may be alive beside its last one.
     pub fn is_overlapped(&self) -> bool {
         self.run > 0 && self.overlapped == self.run
+    }
+
+    /// The earlier store that is swept next; `None` while the last attempt's own comes first.
+    pub fn swept_next(&self) -> Option<&Trace> {
+        let own = self.deleting.as_ref().is_some_and(|deleting| deleting.own_swept);
+        self.traces.first().filter(|_| own)
+    }
+
+    /// Takes the place of the last attempt, whose store is kept in mind when it is another.
+    pub(super) fn follow(&mut self, next: Attempt) {
+        let store = |trace: &Trace| (trace.machine.clone(), trace.store.clone());
+        let (new, old) = (Trace::of(&next), self.current.replace(next));
+        self.traces.extend(old.filter(|old| !old.direct).map(|old| Trace::of(&old)));
+        let mut known = vec![store(&new)];
+        self.traces.retain(|trace| {
+            let fresh = !known.contains(&store(trace));
+            known.push(store(trace));
+            fresh
+        });
+        let surplus = self.traces.len().saturating_sub(TRACES);
+        self.traces.drain(..surplus);
+        self.untraced = self.untraced.saturating_add(u32::try_from(surplus).unwrap_or(u32::MAX));
     }
 
     /// True once deletion may remove the finalizer: the host is clean, or was given up on.
@@ -260,6 +297,32 @@ pub struct UsedResolution {
     pub verdict: Verdict,
 }
 
+/// A store that holds records of an attempt, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trace {
+    pub connection: String,
+    pub machine: String,
+    pub store: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<String>,
+    /// The host's name, for messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+}
+
+impl Trace {
+    fn of(attempt: &Attempt) -> Self {
+        Self {
+            connection: attempt.connection.clone(),
+            machine: attempt.identity.machine.clone(),
+            store: attempt.identity.store.clone(),
+            run_as: attempt.entry.run_as.clone(),
+            host: attempt.host.clone(),
+        }
+    }
+}
+
 /// How far deletion has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -268,7 +331,10 @@ pub struct Deleting {
     /// What a run without an outcome was shown as until then, and is shown as ever after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<AsItWas>,
-    /// The host has nothing of it but tombstones, or never had anything.
+    /// The store of the last attempt has nothing of it but tombstones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub own_swept: bool,
+    /// No host has anything of it but tombstones, or never had anything.
     #[serde(default, skip_serializing_if = "is_false")]
     pub swept: bool,
     /// The host did not answer the sweep.
@@ -282,7 +348,14 @@ pub struct Deleting {
 impl Deleting {
     /// Asked for at `since`, and nothing done yet.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, shown: None, swept: false, blocked: None, abandoned: Vec::new() }
+        Self {
+            since,
+            shown: None,
+            own_swept: false,
+            swept: false,
+            blocked: None,
+            abandoned: Vec::new(),
+        }
     }
 }
 

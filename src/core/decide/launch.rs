@@ -156,7 +156,7 @@ impl Turn<'_> {
         stage.entries = stage.entries.saturating_add(1);
         stage.waiting = None;
         stage.not_before = None;
-        stage.current = Some(Attempt {
+        stage.follow(Attempt {
             entry: entry.clone(),
             direct: matches!(self.plan.execution, Execution::Direct(_)),
             identity,

@@ -247,8 +247,17 @@ impl Turn<'_> {
             let run = self.stage.overlapped;
             left.push(format!("an attempt of run {run} may be alive on {host}"));
         }
-        if self.stage.current.as_ref().is_some_and(|a| !a.direct) {
-            left.push(format!("the records of {} stay on {host}", self.plan.uid));
+        let uid = &self.plan.uid;
+        let own_swept = self.stage.deleting.as_ref().is_some_and(|d| d.own_swept);
+        if self.stage.current.as_ref().is_some_and(|a| !a.direct && !own_swept) {
+            left.push(format!("the records of {uid} stay on {host}"));
+        }
+        for trace in &self.stage.traces {
+            let user = trace.run_as.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+            left.push(format!("earlier records of {uid} stay on {}{user}", trace.host));
+        }
+        if self.stage.untraced > 0 {
+            left.push(format!("earlier records of {uid} stay in {} stores", self.stage.untraced));
         }
         if left.is_empty() {
             left.push(format!("nothing is known to be left on {host}"));

@@ -32,13 +32,21 @@ impl Turn<'_> {
             Seen::Host { entry, record } => self.hear_record(entry, record),
             Seen::Direct { entry, seen } => self.hear_channel(entry, seen),
             Seen::Swept { uid } => {
-                let ours = *uid == self.plan.uid;
-                if let Some(deleting) = self.stage.deleting.as_mut().filter(|_| ours) {
-                    deleting.swept = true;
-                    deleting.blocked = None;
+                if *uid == self.plan.uid {
+                    self.hear_of_sweep();
                 }
             }
         }
+    }
+
+    /// The last attempt's store comes first, then those of earlier ones.
+    fn hear_of_sweep(&mut self) {
+        let Some(deleting) = &mut self.stage.deleting else { return };
+        if deleting.own_swept && !self.stage.traces.is_empty() {
+            self.stage.traces.remove(0);
+        }
+        deleting.own_swept = true;
+        deleting.blocked = None;
     }
 
     /// An unanswered contact: about the live attempt, else about the sweep, else about the

@@ -46,6 +46,8 @@ impl Turn<'_> {
             revision: stage.revision,
             entries: stage.entries,
             overlapped: stage.overlapped,
+            traces: std::mem::take(&mut stage.traces),
+            untraced: stage.untraced,
             current: stage.current.take(),
             attempts: std::mem::take(&mut stage.attempts),
             resolution: stage.resolution.take(),
