@@ -79,7 +79,7 @@ fn names_an_effect(line: &str) -> bool {
     let clocks = ["std::time::Instant", "SystemTime", "Instant::now", "::now(", "Zoned"];
     let ours = line.split("crate::").skip(1).any(|path| !path.starts_with("core"));
     let named = |name: &&str| line.contains(*name);
-    ours || crates.iter().any(|n| named(&n)) || parts.iter().chain(&clocks).any(|n| named(&n))
+    ours || crates.iter().any(named) || parts.iter().chain(&clocks).any(named)
 }
 
 #[test]
