@@ -1,6 +1,6 @@
 //! Everything that can happen next.
 
-use remote_command::core::action::{Action, Kind, Seen, StopReason};
+use remote_command::core::action::{Action, Entry, Kind, Seen, StopReason};
 use remote_command::core::plan::{Plan, Resolution, Verdict};
 use remote_command::core::record::DirectSeen;
 
@@ -9,6 +9,9 @@ use crate::host::{UPTIME_MS, Unsynced};
 use crate::mutants::Mutant;
 use crate::plans::Bounds;
 use crate::world::{Operator, Step, World, entry_of, unreachable};
+
+/// Grants a wish: what it is, and how it changes the world.
+type Wish<'a> = dyn FnMut(Step, &dyn Fn(&mut World)) + 'a;
 
 impl World {
     pub fn successors(&self, bounds: &Bounds) -> Vec<(Step, World)> {
@@ -228,12 +231,7 @@ impl World {
         }
     }
 
-    fn probe_torn(
-        &self,
-        bounds: &Bounds,
-        entry: &remote_command::core::action::Entry,
-        out: &mut Vec<(Step, World)>,
-    ) {
+    fn probe_torn(&self, bounds: &Bounds, entry: &Entry, out: &mut Vec<(Step, World)>) {
         let mut next = self.with_fault();
         let ends = next.host.find(entry).is_some_and(|p| p.command && p.supervisor && p.present);
         if let (true, Some(code)) = (ends, bounds.codes_of(entry.kind).first()) {
@@ -323,7 +321,7 @@ impl World {
         self.words(&mut wish);
     }
 
-    fn words(&self, wish: &mut dyn FnMut(Step, &dyn Fn(&mut World))) {
+    fn words(&self, wish: &mut Wish<'_>) {
         let unknown = self.stage.outcome.as_ref().is_some_and(|o| o.is_unknown());
         if self.left.words == 0 || !unknown {
             return;
