@@ -210,3 +210,16 @@ fn an_attempt_that_never_started_is_no_evidence_about_one_that_did() {
     let said = summary(&desk.plan, &desk.stage);
     assert_eq!((said.phase, said.evidence), (Phase::Unknown, Some(Evidence::LostByReboot)));
 }
+
+/// Guards against a launch that wins an entry which a late Prepare has made anew.
+#[test]
+fn an_entry_that_was_claimed_and_is_free_was_wiped_and_is_revoked_before_it_counts_as_gone() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    let fence = desk.entry(EntrySeen::Unclaimed);
+    assert!(matches!(fence.action, Some(Action::Terminate { .. })), "{:?}", fence.action);
+    let free = desk.with_tree(EntrySeen::Unclaimed, Tree::Empty);
+    assert!(matches!(free.action, Some(Action::Revoke { .. })), "{:?}", free.action);
+    desk.entry(EntrySeen::Revoked);
+    desk.with_tree(EntrySeen::Revoked, Tree::Empty);
+    follows(&mut desk, Idempotency::Idempotent, Doubt::RecordWiped);
+}

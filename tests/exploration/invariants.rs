@@ -6,7 +6,7 @@ use remote_command::core::action::{Action, Kind};
 use remote_command::core::decide::decide;
 use remote_command::core::outcome::{Ending, Evidence, Failure, Loss, Success};
 use remote_command::core::plan::{Execution, Idempotency, Plan};
-use remote_command::core::stage::{Place as At, Stage};
+use remote_command::core::stage::{Next, Place as At, Stage};
 
 use crate::mutants::Mutant;
 use crate::place::Claim;
@@ -221,7 +221,7 @@ pub fn broken_step(before: &World, after: &World) -> Option<&'static str> {
 /// True when nothing more is to come in a world where nothing more goes wrong. Unknown is an
 /// end only where the host has no more to say: its attempt is fenced, its class leaves a loss
 /// at that, or what outlived KILL is named.
-pub fn is_at_its_end(world: &World) -> bool {
+pub fn is_at_its_end(plan: &Plan, world: &World) -> bool {
     let stage = &world.stage;
     let Operator::Waiting(wake) = world.operator else { return false };
     if world.asked.delete {
@@ -232,10 +232,22 @@ pub fn is_at_its_end(world: &World) -> bool {
         return wake.is_none();
     }
     stage.current.as_ref().is_none_or(|current| match &current.place {
-        At::Ended(_) | At::Lost(_) => true,
+        At::Ended(_) => true,
+        At::Lost(_) => !goes_on_after_loss(plan, world),
         At::Stopping(stop) | At::Fencing { stop, .. } => stop.failed(),
         At::Launching | At::Running | At::Finishing { .. } | At::Vanished => false,
     })
+}
+
+/// What the class of the command says of a lost attempt of the current run.
+fn goes_on_after_loss(plan: &Plan, world: &World) -> bool {
+    let (stage, asked) = (&world.stage, &world.asked);
+    let own = stage.current.as_ref().is_some_and(|c| c.entry.run == stage.run && !c.direct);
+    let repeatable = plan.idempotency != Idempotency::NonIdempotent;
+    let unchanged = !asked.on_change || asked.frozen_digest == stage.frozen_digest;
+    let wanted = stage.cancelled.is_none() && unchanged && stage.next != Next::PersonsRetry;
+    let left = stage.starts <= plan.retry.limit;
+    own && repeatable && wanted && left && !world.host.nature.cannot_tell
 }
 
 /// Deciding twice on the same thing is deciding once: used on saved stages with nothing seen.

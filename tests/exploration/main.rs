@@ -1,11 +1,14 @@
 //! Every interleaving of `decide` with a hostile world, within stated bounds: requests lost,
-//! delayed, repeated and reordered, replies lost, operators that crash before and after every
-//! effect, reboots that lose unsynced claims, wiped entries, killed supervisors, commands that
-//! ignore TERM, cancel, delete, rerun, a person's word, and time passing its limits.
+//! delayed, repeated and reordered, replies lost, a link that stays down, operators that crash
+//! before and after every effect, reboots that lose what was not synced, snapshots, wiped
+//! entries and stores, killed supervisors, commands that ignore TERM, children that outlive
+//! them and KILL, hosts that cannot tell, cancel, delete, rerun, a changed spec, a person's
+//! word, and time passing its limits.
 //!
-//! A state that breaks an invariant is reported with the shortest way to it. Each mutant is
-//! a world or a driver that breaks one rule, or a false witness around `decide`; a mutant
-//! that is not caught fails the test.
+//! A state that breaks an invariant is reported with the shortest way to it, and every state
+//! is followed to its end in a world where nothing more goes wrong. Each mutant is a world or a
+//! driver that breaks one rule, or a false witness around `decide`; one that is not caught, or
+//! is caught for another reason than its own, fails the test.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod ageing;

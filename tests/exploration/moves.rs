@@ -165,7 +165,12 @@ impl World {
             let mut next = self.with_fault();
             next.host.wipe(store);
             next.ghost.wiped = true;
-            if !store {
+            let launching = |action: &Action| matches!(action, Action::Launch { .. });
+            let sent = match &self.operator {
+                Operator::Acting(action) => launching(action),
+                Operator::Waiting(_) => false,
+            };
+            if !store && (sent || self.network.iter().any(launching)) {
                 // Left out: a repeated Prepare that arrives after the wipe and makes the entry
                 // anew for a repeated Launch. A store that forgot everything but its name
                 // cannot tell.

@@ -93,7 +93,7 @@ impl Known {
         let mut way = Vec::new();
         for _ in 0..QUIET_STEPS {
             let here = key(&quiet);
-            if self.ends.contains(&here) || invariants::is_at_its_end(&quiet) {
+            if self.ends.contains(&here) || invariants::is_at_its_end(&bounds.plan, &quiet) {
                 self.ends.extend(way);
                 self.ends.insert(here);
                 return None;

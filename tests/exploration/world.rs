@@ -279,6 +279,7 @@ impl World {
         }
         let places = &self.host.places;
         let stage = &self.stage;
+        let wiped_yet = self.left.faults > 0;
         self.network.retain(|action| {
             let place = token_of(action).and_then(|t| places.iter().find(|p| p.entry.token == t));
             let claimed = place.is_some_and(|p| p.present && p.claim != Claim::Free);
@@ -290,7 +291,8 @@ impl World {
                 Action::Probe { .. } => false,
                 Action::Launch { .. } | Action::Revoke { .. } => !claimed,
                 Action::Terminate { .. } | Action::Kill { .. } => !over || followed,
-                Action::Prepare { .. } => !claimed,
+                // Until something removes the entry, which would be another fault.
+                Action::Prepare { .. } => !claimed || wiped_yet,
                 Action::Sweep { .. } => true,
             }
         });

@@ -214,11 +214,12 @@ impl Reading<'_> {
     fn revoked(&self, attempt: &Attempt) -> Place {
         match self.boot {
             Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
-            Boot::Same if attempt.processes.is_some() => {
-                self.forgotten(attempt, Loss::HostRolledBack)
+            Boot::Same if attempt.processes.is_none() && attempt.place == Place::Launching => {
+                Place::Ended(Fate::NeverStarted)
             }
-            Boot::Same if attempt.place == Place::Launching => Place::Ended(Fate::NeverStarted),
-            Boot::Same | Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
+            // The host went on and the entry did not: it is another one of the same name.
+            Boot::Same => self.forgotten(attempt, Loss::RecordWiped),
+            Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
             Boot::Other => self.forgotten(attempt, Loss::LostByReboot),
             Boot::CannotTell => self.forgotten(attempt, Loss::LostNoRecord),
         }
@@ -229,9 +230,8 @@ impl Reading<'_> {
         match self.boot {
             Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
             Boot::Same | Boot::CannotTell if attempt.place == Place::Launching => Place::Launching,
-            Boot::Same | Boot::CannotTell | Boot::RolledBack => {
-                self.forgotten(attempt, Loss::HostRolledBack)
-            }
+            Boot::Same | Boot::CannotTell => self.forgotten(attempt, Loss::RecordWiped),
+            Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
             Boot::Other => self.forgotten(attempt, Loss::LostByReboot),
         }
     }
