@@ -195,6 +195,9 @@ fn a_first_check_in_doubt_is_a_failure_because_nothing_started() {
     desk.fault(Transient::ConnectionLost);
     desk.pass(3600);
     assert_eq!(desk.ending(), Some(Ending::Failed(Failure::VerifyFailed)));
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!(said.evidence, Some(Evidence::NeverStarted));
+    assert!(said.message.ends_with("the command was not started"), "{}", said.message);
 }
 
 #[test]

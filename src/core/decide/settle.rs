@@ -301,10 +301,11 @@ impl Turn<'_> {
         let first_check = self.stage.starts == 0
             && self.stage.cancelled.is_none()
             && self.unfenced().is_some_and(|a| a.is_verify() && own(a));
-        let ending = if first_check {
-            Ending::Failed(Failure::VerifyFailed)
+        let (ending, message) = if first_check {
+            let message = format!("the check: {message}; the command was not started");
+            (Ending::Failed(Failure::VerifyFailed), message)
         } else {
-            Ending::Unknown(doubt)
+            (Ending::Unknown(doubt), message)
         };
         let used = self.asked.resolution.as_ref().map(UsedResolution::from);
         let used = used.filter(|word| self.stage.resolution.as_ref() == Some(word));
