@@ -71,7 +71,10 @@ impl Step<'_> {
         let saved = save(journal, stage, &next, action).await?;
         *stage = next;
         let host = self.reach.host(&connection);
-        let seen = Box::new(host.act(self.plan, &saved, material).await);
+        let mut seen = Box::new(host.act(self.plan, &saved, material).await);
+        if let Seen::Prepared { connection: over, .. } = seen.as_mut() {
+            over.clone_from(&connection);
+        }
         Ok(Turned::Acted { seen, connection })
     }
 

@@ -320,7 +320,8 @@ async fn signals_end_it_and_the_signal_is_told() {
         .await
         .unwrap();
     let reason = StopReason::Cancelled;
-    let terminate = Action::Terminate { entry: entry.clone(), reason, processes: None };
+    let (processes, grace_ms) = (None, 1000);
+    let terminate = Action::Terminate { entry: entry.clone(), reason, processes, grace_ms };
     assert_eq!(direct_of(machine.act(&plan, terminate).await), DirectSeen::Running);
     let kill = Action::Kill { entry: entry.clone(), reason, processes: None };
     let DirectSeen::Exited(exit) = direct_of(machine.act(&plan, kill).await) else { panic!() };

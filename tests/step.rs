@@ -61,7 +61,9 @@ impl Host for Way {
             return Seen::Unreachable(Fault::new(Transient::ConnectionLost, "cut"));
         }
         match action.get().clone() {
-            Action::Prepare { entry } => Seen::Prepared { entry, identity: identity() },
+            Action::Prepare { entry } => {
+                Seen::Prepared { entry, identity: identity(), connection: String::new() }
+            }
             Action::Launch { entry, .. } => seen(entry, false),
             Action::Probe { entry } => {
                 let mut left = host.probes.lock().unwrap();
@@ -408,4 +410,20 @@ async fn a_silent_host_leaves_a_running_command_undecided() {
     life.end().await;
     let ending = life.stage.outcome.as_ref().unwrap().ending;
     assert_eq!(ending, Ending::Succeeded(Success::Completed));
+}
+
+/// Guards against a launch on another host than the one that holds the entry.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_re_addressed_after_the_prepare_is_prepared_again_before_the_launch() {
+    let mut life = Course::new();
+    life.turn().await.unwrap();
+    life.asked.connection = "second".to_owned();
+    life.end().await;
+    let verbs = life.verbs();
+    let connections = life.host.connections.lock().unwrap().clone();
+    let sent: Vec<_> = verbs.into_iter().zip(connections.iter().map(String::as_str)).collect();
+    assert_eq!(
+        sent.get(..3),
+        Some(&[("Prepare", "first"), ("Prepare", "second"), ("Launch", "second")][..])
+    );
 }

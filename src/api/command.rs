@@ -247,8 +247,9 @@ pub struct Resolution {
     /// The run, as status.run shows it.
     #[schemars(range(min = 1))]
     pub run: i32,
-    /// The attempt, as status.attempt shows it.
-    #[schemars(range(min = 1))]
+    /// The attempt, as status.attempt shows it; 0 when it shows none, because the run waits for
+    /// what may be left of an earlier one.
+    #[schemars(range(min = 0))]
     pub attempt: i32,
     /// Succeeded and Failed end the run so. Retry asks for another attempt, after what may be
     /// left of this one was stopped.

@@ -223,12 +223,13 @@ pub fn resolution_of_unknown() -> Rule {
          || (oldSelf.hasValue() && has(oldSelf.value().spec.resolution) \
              && self.spec.resolution == oldSelf.value().spec.resolution) \
          || (oldSelf.hasValue() && has(self.status) && self.status.phase == 'Unknown' \
-             && has(self.status.run) && has(self.status.attempt) \
-             && self.spec.resolution.run == self.status.run \
-             && self.spec.resolution.attempt == self.status.attempt)",
+             && has(self.status.run) && self.spec.resolution.run == self.status.run \
+             && self.spec.resolution.attempt \
+                == (has(self.status.attempt) ? self.status.attempt : 0))",
         ".spec.resolution",
         "spec.resolution is accepted only on an update, while status.phase is Unknown, and with \
-         the run and attempt that status shows; leave it out of a new or restored object",
+         the run and attempt that status shows (0 when it shows no attempt); leave it out of a new \
+         or restored object",
     )
     .optional_old_self(true)
 }

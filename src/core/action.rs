@@ -77,7 +77,13 @@ pub enum Action {
     /// entry the host is searched by process ids and marker instead. After an exit record
     /// which no stop mark precedes it ends nothing; where the mark came first the stop goes
     /// on, because the tree may outlive the command. An entry not claimed yet is left so.
-    Terminate { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },
+    Terminate {
+        entry: Entry,
+        reason: StopReason,
+        processes: Option<ProcessIds>,
+        /// From TERM to KILL in milliseconds, as it was at the launch.
+        grace_ms: u64,
+    },
     /// The same with KILL, rescanning until two scans are empty.
     Kill { entry: Entry, reason: StopReason, processes: Option<ProcessIds> },
     /// Takes the claim itself, so that no launch of this entry can ever win.
@@ -109,8 +115,9 @@ pub enum Seen {
     Nothing,
     /// The host could not be asked. Says nothing about the command.
     Unreachable(Fault),
-    /// Answer to Prepare.
-    Prepared { entry: Entry, identity: Identity },
+    /// Answer to Prepare, and the connection it was asked over: the entry is only there. A
+    /// host leaves the connection empty; the step that knows it fills it in.
+    Prepared { entry: Entry, identity: Identity, connection: String },
     /// Answer to Launch: the host turned it away and nothing started by it (HostChanged).
     Refused { entry: Entry, message: String },
     /// Answer to Launch, Probe, Terminate, Kill and Revoke of a recorded attempt.

@@ -23,6 +23,9 @@ pub struct Attempt {
     pub identity: Identity,
     /// How the host was reached, opaque.
     pub connection: String,
+    /// The host's name as users knew it at the launch. Empty in older stages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// What the launch was for; wanted again should it turn out that it never started.
     #[serde(default, skip_serializing_if = "Next::is_ordinary")]
     pub purpose: Next,
@@ -120,6 +123,9 @@ pub struct Stop {
     /// The entry's claim was seen taken, so that no launch can win it any more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub claimed: bool,
+    /// The entry's claim was seen free last: a launch under way could still win it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub takeable: bool,
     /// What KILL did not end; empty also while it was not tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub survivors: Vec<Survivor>,
@@ -204,6 +210,11 @@ impl Attempt {
         }
     }
 
+    /// The host it was launched on, for messages; `now` where that was not kept.
+    pub fn host_or<'a>(&'a self, now: &'a str) -> &'a str {
+        if self.host.is_empty() { now } else { &self.host }
+    }
+
     /// True when the host cannot tell a loss from silence: no boot identity or no start times.
     pub fn cannot_tell(&self) -> bool {
         self.identity.boot.is_empty() || !self.identity.can_tell
@@ -219,6 +230,7 @@ impl Stop {
             signalled: None,
             killed: None,
             claimed: false,
+            takeable: false,
             survivors: Vec::new(),
             unverifiable: false,
         }

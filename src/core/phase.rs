@@ -4,6 +4,7 @@
 //! ticks, so that equal stages have equal summaries and nothing is written at rest.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
 use super::outcome::{Ending, Evidence, Fate, Outcome};
@@ -12,7 +13,7 @@ use super::record::Survivor;
 use super::stage::{Attempt, Next, Place, Stage, Waiting, WaitingOn};
 
 /// The one enum in status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     Pending,
     Running,
@@ -84,6 +85,17 @@ pub struct HostReachable {
     pub message: String,
 }
 
+/// Phase, reason and message of a run without an outcome when its deletion began: they stay
+/// while the attempt under them is revoked, stopped and swept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AsItWas {
+    pub phase: Phase,
+    pub reason: String,
+    pub message: String,
+    pub accepted: bool,
+}
+
 /// The reason and message of Ready and Reconciling while deleting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleanup {
@@ -109,10 +121,12 @@ impl Phase {
 pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
     let own = stage.current.as_ref().filter(|a| a.entry.run == stage.run);
     let deleting = cleanup(plan, stage);
-    let shown = match (&stage.outcome, own) {
-        (Some(outcome), _) => ended(outcome),
-        (None, Some(attempt)) if is_followed(stage, attempt) => running(plan, stage, attempt),
-        (None, _) => pending(plan, stage),
+    let was = stage.deleting.as_ref().and_then(|deleting| deleting.shown.as_ref());
+    let shown = match (&stage.outcome, was, own) {
+        (Some(outcome), _, _) => ended(outcome),
+        (None, Some(was), _) => was.shown(),
+        (None, None, Some(attempt)) if is_followed(stage, attempt) => running(plan, stage, attempt),
+        (None, None, _) => pending(plan, stage),
     };
     let outcome = stage.outcome.as_ref();
     let live = own.filter(|a| !a.is_verify());
@@ -190,6 +204,25 @@ impl Conditions {
     }
 }
 
+impl AsItWas {
+    /// What this stage is shown as; `None` once it has an outcome, which stays by itself.
+    pub fn of(plan: &Plan, stage: &Stage) -> Option<Self> {
+        let Summary { phase, reason, message, accepted, .. } = summary(plan, stage);
+        let accepted = accepted == Truth::True;
+        stage.outcome.is_none().then_some(Self { phase, reason, message, accepted })
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        let accepted = if self.accepted { Truth::True } else { Truth::False };
+        Shown {
+            phase: self.phase,
+            reason: &self.reason,
+            message: self.message.clone(),
+            conditions: Conditions { accepted, ..Conditions::UNDER_WAY },
+        }
+    }
+}
+
 fn ended(outcome: &Outcome) -> Shown<'_> {
     let (phase, succeeded) = match outcome.ending {
         Ending::Succeeded(_) => (Phase::Succeeded, Truth::True),
@@ -205,7 +238,8 @@ fn ended(outcome: &Outcome) -> Shown<'_> {
 }
 
 /// True for an attempt that is followed, as opposed to one that is only made sure of before
-/// another may start. While deleting, what was running is shown as it was.
+/// another may start. Older stages do not say what was shown when their deletion began: then
+/// what has ended since was running.
 fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
     if stage.next == Next::PersonsRetry {
         return false;
@@ -216,7 +250,9 @@ fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
         | Place::Finishing { .. }
         | Place::Vanished
         | Place::Stopping(_) => true,
-        Place::Fencing { stop, .. } => stop.reason != StopReason::Fenced,
+        Place::Fencing { stop, .. } => {
+            stop.reason != StopReason::Fenced || stage.cancelled.is_some()
+        }
         Place::Lost(_) => false,
         Place::Ended(
             Fate::Stopped { .. } | Fate::Exited(_) | Fate::Received(_) | Fate::Lost(_),
@@ -226,7 +262,7 @@ fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
 }
 
 fn running<'a>(plan: &Plan, stage: &Stage, attempt: &'a Attempt) -> Shown<'a> {
-    let host = &plan.host;
+    let host = attempt.host_or(&plan.host);
     let stop = attempt.stop().map(|stop| stop.reason).filter(|r| *r != StopReason::Deleted);
     let stopping = stop.is_some() || stage.cancelled.is_some();
     let (reason, message) = if stopping {
@@ -254,7 +290,8 @@ fn running<'a>(plan: &Plan, stage: &Stage, attempt: &'a Attempt) -> Shown<'a> {
 fn pending<'a>(plan: &Plan, stage: &'a Stage) -> Shown<'a> {
     let host = &plan.host;
     let unfenced = stage.current.as_ref().filter(|a| !a.is_fenced());
-    let (reason, message, conditions) = if unfenced.is_some() {
+    let (reason, message, conditions) = if let Some(earlier) = unfenced {
+        let host = earlier.host_or(host);
         let message = format!("making sure that nothing of the earlier attempt is alive on {host}");
         ("PreviousAttemptUncertain", message, Conditions::UNDER_WAY)
     } else if stage.queue.suspended_since.is_some() {
@@ -318,7 +355,8 @@ fn start_time(stage: &Stage, live: Option<&Attempt>) -> Option<Timestamp> {
 }
 
 fn host_reachable(plan: &Plan, stage: &Stage) -> HostReachable {
-    let host = &plan.host;
+    let live = stage.current.as_ref().filter(|a| !a.is_fenced());
+    let host = live.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
     let silent =
         stage.current.as_ref().filter(|a| !a.is_fenced()).and_then(|a| a.uncertain.as_ref());
     let blocked = stage.deleting.as_ref().and_then(|d| d.blocked.as_ref());
@@ -348,7 +386,9 @@ fn cleanup(plan: &Plan, stage: &Stage) -> Option<Cleanup> {
     let live = stage.current.as_ref().filter(|a| !a.is_fenced());
     let silence = live.and_then(|a| a.uncertain.as_ref()).or(deleting.blocked.as_ref());
     let survivors = live.and_then(Attempt::stop).is_some_and(|stop| stop.failed());
-    let host = &plan.host;
+    let last = stage.current.as_ref();
+    let own = last.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
+    let host = stage.swept_next().map_or(own, |earlier| earlier.host.as_str());
     Some(if !deleting.abandoned.is_empty() {
         Cleanup { reason: "Abandoned", message: deleting.abandoned.join("; ") }
     } else if let Some(uncertain) = silence {

@@ -16,10 +16,14 @@ use super::action::{Action, StopReason};
 pub use super::attempt::{Attempt, Bounds, Place, Quiet, Stop, Uncertain};
 use super::fault::Cause;
 use super::outcome::{Fate, Outcome, PastAttempt};
+use super::phase::AsItWas;
 use super::plan::{Asked, HoldKind, Verdict};
 
 /// The version of the stage's shape that this program reads and writes.
 pub const VERSION: u32 = 1;
+
+/// How many stores of earlier attempts are kept in mind.
+const TRACES: usize = 8;
 
 /// How many ended attempts are kept.
 pub const HISTORY: usize = 10;
@@ -70,12 +74,26 @@ pub struct Stage {
     /// The entry launched last, command or verify. It is replaced only once it is fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Attempt>,
+    /// Stores that earlier attempts used and the current one does not: on other hosts, or of
+    /// other users. Their records are swept too. Oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
+    /// How many more there were than are kept in mind.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub untraced: u32,
     /// The end of the run, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// The last ended attempts of the command, oldest first, at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
+    /// How often in a row nothing of the command started; the back-off grows with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unstarted: u32,
+    /// The last run of which a Direct attempt was given up with its connection lost and another
+    /// one was allowed beside it: that attempt may be alive for ever. 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero_i32")]
+    pub overlapped: i32,
     /// The last attempt of this run that may have started and has ended; its evidence
     /// decides what follows, however many attempts after it never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,8 +124,12 @@ impl Default for Stage {
             waiting: None,
             not_before: None,
             current: None,
+            traces: Vec::new(),
+            untraced: 0,
             outcome: None,
             attempts: Vec::new(),
+            unstarted: 0,
+            overlapped: 0,
             last_start: None,
             resolution: None,
             deleting: None,
@@ -121,13 +143,16 @@ impl Stage {
     pub fn connection_for<'a>(&'a self, action: &Action, asked: &'a Asked) -> &'a str {
         match (action, &self.current) {
             (Action::Prepare { .. }, _) | (_, None) => &asked.connection,
+            (Action::Sweep { .. }, Some(current)) => {
+                let earlier = self.swept_next().map(|trace| trace.connection.as_str());
+                earlier.unwrap_or(&current.connection)
+            }
             (
                 Action::Launch { .. }
                 | Action::Probe { .. }
                 | Action::Terminate { .. }
                 | Action::Kill { .. }
-                | Action::Revoke { .. }
-                | Action::Sweep { .. },
+                | Action::Revoke { .. },
                 Some(current),
             ) => &current.connection,
         }
@@ -137,17 +162,38 @@ impl Stage {
     /// carried out when the host answers.
     pub fn stop_requested(&self) -> bool {
         let unknown = self.outcome.as_ref().is_some_and(Outcome::is_unknown);
-        let stopping = self.current.as_ref().is_some_and(|c| match &c.place {
-            Place::Stopping(_) => true,
-            Place::Fencing { stop, .. } => stop.reason != StopReason::Fenced,
-            Place::Launching
-            | Place::Running
-            | Place::Finishing { .. }
-            | Place::Vanished
-            | Place::Lost(_)
-            | Place::Ended(_) => false,
+        let wished = |stop: &Stop| stop.reason != StopReason::Fenced;
+        let stopping = self.current.as_ref().and_then(Attempt::stop).is_some_and(wished);
+        let stopped = |last: &LastStart| matches!(last.fate, Fate::Stopped { .. });
+        let beside = self.is_overlapped() && self.last_start.as_ref().is_some_and(stopped);
+        unknown && (stopping || beside || self.cancelled.is_some())
+    }
+
+    /// True when an attempt of this run may be alive beside its last one.
+    pub fn is_overlapped(&self) -> bool {
+        self.run > 0 && self.overlapped == self.run
+    }
+
+    /// The earlier store that is swept next; `None` while the last attempt's own comes first.
+    pub fn swept_next(&self) -> Option<&Trace> {
+        let own = self.deleting.as_ref().is_some_and(|deleting| deleting.own_swept);
+        self.traces.first().filter(|_| own)
+    }
+
+    /// Takes the place of the last attempt, whose store is kept in mind when it is another.
+    pub(super) fn follow(&mut self, next: Attempt) {
+        let store = |trace: &Trace| (trace.machine.clone(), trace.store.clone());
+        let (new, old) = (Trace::of(&next), self.current.replace(next));
+        self.traces.extend(old.filter(|old| !old.direct).map(|old| Trace::of(&old)));
+        let mut known = vec![store(&new)];
+        self.traces.retain(|trace| {
+            let fresh = !known.contains(&store(trace));
+            known.push(store(trace));
+            fresh
         });
-        unknown && (stopping || self.cancelled.is_some())
+        let surplus = self.traces.len().saturating_sub(TRACES);
+        self.traces.drain(..surplus);
+        self.untraced = self.untraced.saturating_add(u32::try_from(surplus).unwrap_or(u32::MAX));
     }
 
     /// True when another run than this one is asked for: by a new `rerunToken` or, under
@@ -260,12 +306,44 @@ pub struct UsedResolution {
     pub verdict: Verdict,
 }
 
+/// A store that holds records of an attempt, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trace {
+    pub connection: String,
+    pub machine: String,
+    pub store: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<String>,
+    /// The host's name, for messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+}
+
+impl Trace {
+    fn of(attempt: &Attempt) -> Self {
+        Self {
+            connection: attempt.connection.clone(),
+            machine: attempt.identity.machine.clone(),
+            store: attempt.identity.store.clone(),
+            run_as: attempt.entry.run_as.clone(),
+            host: attempt.host.clone(),
+        }
+    }
+}
+
 /// How far deletion has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Deleting {
     pub since: Timestamp,
-    /// The host has nothing of it but tombstones, or never had anything.
+    /// What a run without an outcome was shown as until then, and is shown as ever after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<AsItWas>,
+    /// The store of the last attempt has nothing of it but tombstones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub own_swept: bool,
+    /// No host has anything of it but tombstones, or never had anything.
     #[serde(default, skip_serializing_if = "is_false")]
     pub swept: bool,
     /// The host did not answer the sweep.
@@ -274,6 +352,20 @@ pub struct Deleting {
     /// Set when the clean-up limit ran out: what stays where, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abandoned: Vec<String>,
+}
+
+impl Deleting {
+    /// Asked for at `since`, and nothing done yet.
+    pub fn new(since: Timestamp) -> Self {
+        Self {
+            since,
+            shown: None,
+            own_swept: false,
+            swept: false,
+            blocked: None,
+            abandoned: Vec::new(),
+        }
+    }
 }
 
 /// `time + by`, or the end of time.
@@ -294,6 +386,11 @@ fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero_i32(n: &i32) -> bool {
     *n == 0
 }
 

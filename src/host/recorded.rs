@@ -331,7 +331,8 @@ impl Recorded {
                 let line = wire::request("prepare", &id, entry, "").map_err(flawed)?;
                 let report = self.ask(&line, &entry.machine).await?.0;
                 let identity = report.identity.ok_or_else(nobody)?;
-                return Ok(Seen::Prepared { entry: entry.clone(), identity });
+                let (entry, connection) = (entry.clone(), String::new());
+                return Ok(Seen::Prepared { entry, identity, connection });
             }
             Action::Sweep { uid, machine, .. } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
@@ -345,8 +346,8 @@ impl Recorded {
                 };
             }
             Action::Probe { entry } => (entry, wire::request("probe", &id, entry, "")),
-            Action::Terminate { entry, reason, processes } => {
-                let grace = Some(plan.limits.termination);
+            Action::Terminate { entry, reason, processes, grace_ms } => {
+                let grace = Some(Duration::from_millis(*grace_ms));
                 let words = wire::stop_words(*reason, grace, processes.as_ref());
                 (entry, wire::request("stop", &id, entry, &words))
             }

@@ -61,6 +61,27 @@ async fn a_resolution_is_accepted_for_exactly_the_unknown_attempt() {
     verdicts.conclude();
 }
 
+/// Guards against an Unknown that nobody can leave: a run that could not begin has no attempt.
+#[tokio::test]
+async fn a_run_that_is_unknown_before_its_first_attempt_is_resolved_as_attempt_0() {
+    let desk = Desk::commands().await;
+    let mut verdicts = Verdicts::default();
+    desk.create("{metadata: {name: waiting}}").await.unwrap();
+    desk.status("waiting", "{phase: Unknown, reason: R, run: 1}").await.unwrap();
+    let minus = "spec.resolution.attempt: Invalid value: -1";
+    for (word, expected) in [
+        ("{spec: {resolution: {run: 1, attempt: 1, as: Retry}}}", REFUSED),
+        ("{spec: {resolution: {run: 1, attempt: -1, as: Retry}}}", minus),
+        ("{spec: {resolution: {run: 1, attempt: 0, as: Failed}}}", ""),
+    ] {
+        verdicts.compare(word, desk.try_merge("waiting", word).await, expected);
+    }
+    with_phase(&desk, "begun", "Unknown").await;
+    let none = "{spec: {resolution: {run: 1, attempt: 0, as: Retry}}}";
+    verdicts.compare("an attempt is shown", desk.try_merge("begun", none).await, REFUSED);
+    verdicts.conclude();
+}
+
 #[tokio::test]
 async fn a_resolution_that_was_used_may_stay_or_go_and_not_change() {
     let desk = Desk::commands().await;

@@ -1,37 +1,75 @@
 //! What must hold in every state, and on every step.
 
+use std::collections::BTreeMap;
+
 use remote_command::core::action::{Action, Kind};
 use remote_command::core::decide::decide;
-use remote_command::core::outcome::{Ending, Failure, Loss, Success};
+use remote_command::core::outcome::{Ending, Evidence, Failure, Loss, Success};
 use remote_command::core::plan::{Execution, Idempotency, Plan};
-use remote_command::core::stage::Place as At;
+use remote_command::core::stage::{Next, Place as At, Stage};
 
+use crate::mutants::Mutant;
+use crate::place::Claim;
 use crate::plans::Bounds;
 use crate::world::{Operator, World};
 
+pub const STARTED_TWICE: &str = "an attempt started twice";
+pub const NEVER_STARTED: &str = "an attempt that was said never to have started has started";
+pub const RUN_STARTED_TWICE: &str = "a NonIdempotent run started more often than was allowed";
+pub const TWO_ALIVE: &str = "two attempts are alive at once";
+pub const TWO_SPECS: &str = "a run has started what two specs say";
+pub const FOREIGN_END: &str = "an attempt has an end that is not its own";
+pub const WORD_TWICE: &str = "a person's Retry was used twice";
+pub const UNLOST: &str = "LostNoRecord although the supervisor was not killed";
+pub const UNWIPED: &str = "RecordWiped, and nobody wiped it";
+
 /// The first invariant that this state breaks.
 pub fn broken(bounds: &Bounds, world: &World) -> Option<&'static str> {
-    let plan = &bounds.plan;
+    starts(&bounds.plan, world)
+        .or_else(|| ends(world))
+        .or_else(|| result(bounds, world))
+        .or_else(|| rests(world))
+}
+
+/// What may start, how often, and beside what.
+fn starts(plan: &Plan, world: &World) -> Option<&'static str> {
     let places = &world.host.places;
-    if places.iter().any(|p| p.starts > 1) {
-        return Some("an attempt started twice");
-    }
-    if places.iter().any(|p| p.starts > 0 && world.ghost.never.contains(&p.entry.token)) {
-        return Some("an attempt that was said never to have started has started");
-    }
-    let of_run = |run: i32| places.iter().filter(move |p| p.entry.run == run);
-    if plan.idempotency == Idempotency::NonIdempotent {
-        let allowed = u32::from(world.ghost.retries) + 1;
-        let commands = of_run(world.stage.run).filter(|p| p.entry.kind == Kind::Command);
-        if commands.map(|p| u32::from(p.starts)).sum::<u32>() > allowed {
-            return Some("a NonIdempotent run started twice");
+    let mut by_number: BTreeMap<_, u8> = BTreeMap::new();
+    let mut by_run: BTreeMap<i32, u8> = BTreeMap::new();
+    let mut specs: BTreeMap<i32, &String> = BTreeMap::new();
+    for place in places {
+        if place.starts > 1 {
+            return Some(STARTED_TWICE);
+        }
+        if place.starts > 0 && world.ghost.never.contains(&place.entry.token) {
+            return Some(NEVER_STARTED);
+        }
+        if place.entry.kind == Kind::Verify {
+            continue;
+        }
+        *by_number.entry((place.entry.run, place.entry.attempt)).or_default() += place.starts;
+        *by_run.entry(place.entry.run).or_default() += place.starts;
+        let spec = world.ghost.specs.get(&place.entry.token).filter(|_| place.starts > 0);
+        if let Some(spec) = spec
+            && specs.insert(place.entry.run, spec).is_some_and(|other| other != spec)
+        {
+            return Some(TWO_SPECS);
         }
     }
-    let alive = places.iter().filter(|p| p.is_alive()).count();
-    if alive > 1 && !may_overlap(plan) {
-        return Some("two attempts are alive at once");
+    if by_number.values().any(|starts| *starts > 1) {
+        return Some(STARTED_TWICE);
     }
-    result(bounds, world).or_else(|| losses(world)).or_else(|| rests(world))
+    let allowed = |run: &i32| world.ghost.retries.get(run).copied().unwrap_or(0) + 1;
+    if plan.idempotency == Idempotency::NonIdempotent
+        && by_run.iter().any(|(run, starts)| *starts > allowed(run))
+    {
+        return Some(RUN_STARTED_TWICE);
+    }
+    if world.ghost.unused_retries < 0 {
+        return Some(WORD_TWICE);
+    }
+    let alive = places.iter().filter(|p| p.is_alive()).count();
+    (alive > 1 && !may_overlap(plan)).then_some(TWO_ALIVE)
 }
 
 fn may_overlap(plan: &Plan) -> bool {
@@ -41,56 +79,80 @@ fn may_overlap(plan: &Plan) -> bool {
     }
 }
 
+/// An end that was read is the end that the process of this very entry had.
+fn ends(world: &World) -> Option<&'static str> {
+    let current = world.stage.current.as_ref()?;
+    let exit = current.fate()?.exit()?;
+    let own = world.host.places.iter().find(|p| p.entry.token == current.entry.token);
+    (own.and_then(|p| p.ended_with) != Some(exit.code())).then_some(FOREIGN_END)
+}
+
 /// Results rest on what happened on the host.
 fn result(bounds: &Bounds, world: &World) -> Option<&'static str> {
     let stage = &world.stage;
     let outcome = stage.outcome.as_ref()?;
-    let mut own = world.host.places.iter().filter(|p| p.entry.run == stage.run);
+    let own = || world.host.places.iter().filter(|p| p.entry.run == stage.run);
+    let commands = || own().filter(|p| p.entry.kind == Kind::Command);
+    let judged = || commands().filter(|p| p.entry.attempt == stage.attempt);
+    if outcome.evidence == Some(Evidence::NeverStarted) && commands().any(|p| p.starts > 0) {
+        return Some("said never to have started, and it had");
+    }
     match outcome.ending {
         Ending::Succeeded(Success::Completed) => {
             let success = &bounds.plan.success_exit_codes;
-            let ended = own.any(|p| p.ended_with.is_some_and(|code| success.contains(&code)));
+            let ended = judged().any(|p| p.ended_with.is_some_and(|code| success.contains(&code)));
             (!ended).then_some("Succeeded without that exit on the host")
         }
         Ending::Succeeded(Success::Verified) => {
-            let found = own.any(|p| p.ended_with == Some(100) && p.entry.kind == Kind::Verify);
+            let found = own().any(|p| p.ended_with == Some(100) && p.entry.kind == Kind::Verify);
             (!found).then_some("Verified without that answer on the host")
         }
         Ending::Failed(Failure::NonZeroExit | Failure::Signaled) => {
-            let ended = own.any(|p| {
-                p.ended_with.is_some() && p.ended_with == outcome.exit_code
-                    || p.ended_with == Some(143)
-            });
+            let code = outcome.exit_code;
+            let ended = code.is_some() && commands().any(|p| p.ended_with == code);
             (!ended).then_some("Failed without that exit on the host")
         }
         Ending::Failed(Failure::ExecutionTimeout | Failure::IdleTimeout | Failure::Cancelled) => {
-            let alive = own.any(|p| p.is_alive());
-            (alive && !world.host.direct)
-                .then_some("said to be stopped, and something of the run is alive")
+            let alive = own().any(|p| p.is_alive());
+            alive.then_some("said to be stopped, and something of the run is alive")
         }
-        Ending::Failed(Failure::QueueTimeout) => {
-            let started = own.any(|p| p.starts > 0 && p.entry.kind == Kind::Command);
-            started.then_some("said never to have started in time, and it had")
+        Ending::Failed(
+            Failure::VerifyFailed
+            | Failure::QueueTimeout
+            | Failure::ConnectionRefused
+            | Failure::HostChanged,
+        ) => {
+            let started = commands().any(|p| p.starts > 0);
+            started.then_some("failed as if it had not started, and it had")
         }
         Ending::Succeeded(_) | Ending::Failed(_) | Ending::Unknown(_) => None,
     }
 }
 
-/// A loss needs its cause.
-fn losses(world: &World) -> Option<&'static str> {
+/// A loss that is concluded needs its cause.
+fn losses(before: &World, world: &World) -> Option<&'static str> {
     let current = world.stage.current.as_ref()?;
+    let place = |w: &World| w.stage.current.as_ref().map(|c| c.place.clone());
+    if place(before) == place(world) {
+        return None;
+    }
     let loss = match &current.place {
         At::Lost(loss) | At::Fencing { loss, .. } => *loss,
         At::Ended(fate) => fate.loss()?,
         _ => return None,
     };
+    let ghost = &before.ghost;
+    let cannot_tell = world.host.nature.cannot_tell || world.mutant() == Mutant::BootIgnored;
     match loss {
-        Loss::RecordWiped if !world.ghost.wiped => Some("RecordWiped, and nobody wiped it"),
-        Loss::LostByReboot if !world.ghost.rebooted => Some("LostByReboot without a reboot"),
-        Loss::LostNoRecord if !world.ghost.supervisor_killed && !world.ghost.rebooted => {
-            Some("LostNoRecord although the supervisor was not killed")
+        // An unclean reboot may take entries along, which a host without a boot identity
+        // cannot tell from a wipe.
+        Loss::RecordWiped if !(ghost.wiped || cannot_tell && ghost.rebooted) => Some(UNWIPED),
+        Loss::LostByReboot if !ghost.rebooted => Some("LostByReboot without a reboot"),
+        // Without a boot identity even a revoked entry proves nothing.
+        Loss::LostNoRecord if !(ghost.supervisor_killed || cannot_tell) => Some(UNLOST),
+        Loss::HostRolledBack if !(ghost.rolled_back || cannot_tell && ghost.rebooted) => {
+            Some("HostRolledBack, and nobody restored a snapshot")
         }
-        Loss::HostRolledBack => Some("HostRolledBack, and nobody restored a snapshot"),
         _ => None,
     }
 }
@@ -99,15 +161,35 @@ fn losses(world: &World) -> Option<&'static str> {
 fn rests(world: &World) -> Option<&'static str> {
     let stage = &world.stage;
     let swept = stage.deleting.as_ref().is_some_and(|d| d.swept);
-    if swept && world.host.places.iter().any(|p| p.is_alive()) && !world.host.direct {
+    let places = &world.host.places;
+    if swept && places.iter().any(|p| p.is_alive()) {
         return Some("released as clean, and something is alive");
     }
+    if swept
+        && !world.host.nature.direct
+        && places.iter().any(|p| p.present && p.claim == Claim::Taken)
+    {
+        return Some("released as clean, and the record of a start is there");
+    }
     match world.operator {
+        Operator::Waiting(None) if world.asked.delete && !stage.released() => {
+            Some("deletion waits for nothing")
+        }
         Operator::Waiting(None) if stage.outcome.is_none() && !stage.released() => {
             Some("no outcome, no action and no wake-up")
         }
+        Operator::Waiting(None) if !stage.released() && is_asked_about(stage) => {
+            Some("a doubt that the host could end, and nobody asks")
+        }
         Operator::Waiting(_) | Operator::Acting(_) => None,
     }
+}
+
+/// The run is Unknown, and the host may have more to say of its last attempt.
+fn is_asked_about(stage: &Stage) -> bool {
+    let unknown = stage.outcome.as_ref().is_some_and(|o| o.is_unknown());
+    let open = |place: &At| !matches!(place, At::Lost(_) | At::Ended(_));
+    unknown && stage.current.as_ref().is_some_and(|c| open(&c.place))
 }
 
 /// What a step may not do to what was there before it.
@@ -133,50 +215,39 @@ pub fn broken_step(before: &World, after: &World) -> Option<&'static str> {
     {
         return Some("a launch was given twice");
     }
-    None
+    losses(before, after)
 }
 
-/// With nothing more going wrong, everything ends.
-pub fn does_not_end(bounds: &Bounds, world: &World) -> Option<&'static str> {
-    let mut quiet = world.clone();
-    quiet.left.faults = 0;
-    for _ in 0..200 {
-        if ended(&quiet) {
-            return None;
-        }
-        let moves = quiet_moves(bounds, &quiet);
-        let Some(next) = moves else { return Some("a quiet world stands still without an end") };
-        quiet = next;
-    }
-    Some("a quiet world does not end")
-}
-
-fn ended(world: &World) -> bool {
+/// True when nothing more is to come in a world where nothing more goes wrong. Unknown is an
+/// end only where the host has no more to say: its attempt is fenced, its class leaves a loss
+/// at that, or what outlived KILL is named.
+pub fn is_at_its_end(plan: &Plan, world: &World) -> bool {
     let stage = &world.stage;
-    match &world.operator {
-        Operator::Acting(_) => false,
-        Operator::Waiting(_) if world.asked.delete => stage.released(),
-        Operator::Waiting(wake) => {
-            // Doubt may be asked about for ever; an end without it is an end.
-            let doubt = stage.outcome.as_ref().is_some_and(|o| o.is_unknown());
-            stage.outcome.is_some() && (wake.is_none() || doubt)
-        }
+    let Operator::Waiting(wake) = world.operator else { return false };
+    if world.asked.delete {
+        return stage.released();
     }
+    let Some(outcome) = &stage.outcome else { return false };
+    if !outcome.is_unknown() {
+        return wake.is_none();
+    }
+    stage.current.as_ref().is_none_or(|current| match &current.place {
+        At::Ended(_) => true,
+        At::Lost(_) => !goes_on_after_loss(plan, world),
+        At::Stopping(stop) | At::Fencing { stop, .. } => stop.failed(),
+        At::Launching | At::Running | At::Finishing { .. } | At::Vanished => false,
+    })
 }
 
-/// The operator goes on, time passes, commands end after a while, late requests arrive.
-fn quiet_moves(bounds: &Bounds, world: &World) -> Option<World> {
-    let next = world.clone();
-    let mut moves = Vec::new();
-    next.host_moves(bounds, &mut moves);
-    let late = !world.network.is_empty();
-    if late {
-        return moves.into_iter().next().map(|(_, world)| world);
-    }
-    let mut alone = world.clone();
-    alone.left = crate::world::Left { faults: 0, cancels: 0, deletes: 0, reruns: 0, words: 0 };
-    let mut steps = alone.successors(bounds);
-    (!steps.is_empty()).then(|| steps.swap_remove(0).1)
+/// What the class of the command says of a lost attempt of the current run.
+fn goes_on_after_loss(plan: &Plan, world: &World) -> bool {
+    let (stage, asked) = (&world.stage, &world.asked);
+    let own = stage.current.as_ref().is_some_and(|c| c.entry.run == stage.run && !c.direct);
+    let repeatable = plan.idempotency != Idempotency::NonIdempotent;
+    let unchanged = !asked.on_change || asked.frozen_digest == stage.frozen_digest;
+    let wanted = stage.cancelled.is_none() && unchanged && stage.next != Next::PersonsRetry;
+    let left = stage.starts <= plan.retry.limit;
+    own && repeatable && wanted && left && !world.host.nature.cannot_tell
 }
 
 /// Deciding twice on the same thing is deciding once: used on saved stages with nothing seen.

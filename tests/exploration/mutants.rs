@@ -1,9 +1,9 @@
 //! The broken worlds, drivers and witnesses that the invariants must catch.
 
-use remote_command::core::action::{Entry, Kind, Seen};
+use remote_command::core::action::{Kind, Seen};
 use remote_command::core::plan::Asked;
-use remote_command::core::record::{Claimed, EntrySeen, HostRecord, Life, Tree, exit_from_channel};
-use remote_command::core::stage::Stage;
+use remote_command::core::record::{EntrySeen, Life, Tree};
+use remote_command::core::stage::{Attempt, Place as At, Stage};
 
 /// One broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,7 +11,7 @@ pub enum Mutant {
     None,
     /// An entry that is not claimed is taken for one that never will be.
     NoFenceOnGivingUp,
-    /// A transport error counts as a failed command.
+    /// After a transport error the next attempt follows as if there had been none.
     BlindRetry,
     /// The host forgets everything of a swept entry.
     SweepWithoutTombstone,
@@ -19,19 +19,27 @@ pub enum Mutant {
     ClaimNotAtomic,
     /// The driver sweeps as soon as it sees the end, before the save is acknowledged.
     EvidenceRemovedEarly,
+    /// The driver sends a launch again when its reply is lost, and believes the second answer.
+    LaunchSentAgain,
     /// The host answers and checks as if it had never rebooted.
     BootIgnored,
     /// The host knows entries by their number alone.
     TokenIgnored,
     /// A wiped entry counts as a process that is gone.
     RetryBesideLiveProcess,
+    /// Both processes gone without an exit on record count as a tree that is gone.
+    NoFenceAfterLostNoRecord,
+    /// Both processes gone count as a loss without a second look at the exit record.
+    NoSecondRead,
     /// A person's word is not tied to the attempt it was given for.
+    ResolutionOfAnyAttempt,
+    /// It is forgotten that a person's word was used.
     ResolutionUsedTwice,
 }
 
 impl Mutant {
     /// What `decide` is told instead of what was seen.
-    pub fn bear_witness(self, stage: &Stage, seen: Seen) -> Seen {
+    pub fn bear_witness(self, seen: Seen) -> Seen {
         match (self, seen) {
             (Self::NoFenceOnGivingUp, Seen::Host { entry, mut record })
                 if record.entry == EntrySeen::Unclaimed =>
@@ -39,14 +47,14 @@ impl Mutant {
                 record.entry = EntrySeen::Revoked;
                 Seen::Host { entry, record }
             }
-            (Self::BlindRetry, Seen::Unreachable(fault)) => match &stage.current {
-                Some(current) if current.entry.kind == Kind::Command && !current.is_fenced() => {
-                    failed(&current.entry, stage)
-                }
-                Some(_) | None => Seen::Unreachable(fault),
-            },
             (Self::RetryBesideLiveProcess, Seen::Host { entry, mut record })
                 if record.entry == EntrySeen::Wiped =>
+            {
+                record.tree = Tree::Empty;
+                Seen::Host { entry, record }
+            }
+            (Self::NoFenceAfterLostNoRecord, Seen::Host { entry, mut record })
+                if is_gone(&record.entry) =>
             {
                 record.tree = Tree::Empty;
                 Seen::Host { entry, record }
@@ -56,40 +64,36 @@ impl Mutant {
     }
 
     /// What `decide` is told instead of what is wanted and known.
-    pub fn misremember(self, stage: &mut Stage, asked: &mut Asked) {
-        if self == Self::ResolutionUsedTwice
-            && let Some(resolution) = &mut asked.resolution
+    pub fn misremember(self, stage: &mut Stage, asked: &mut Asked, seen: &Seen) {
+        match (self, &mut asked.resolution) {
+            (Self::ResolutionOfAnyAttempt, Some(resolution)) => {
+                resolution.run = stage.run;
+                resolution.attempt = stage.attempt;
+            }
+            (Self::ResolutionUsedTwice, Some(_)) => stage.resolution = None,
+            (_, _) => {}
+        }
+        let commands = |c: &mut Attempt| c.entry.kind == Kind::Command && !c.is_fenced();
+        if let (Self::BlindRetry, Seen::Unreachable(_)) = (self, seen) {
+            stage.current.take_if(commands);
+        }
+        if let (Self::NoSecondRead, Seen::Host { entry, record }) = (self, seen)
+            && let Some(current) = stage.current.as_mut().filter(|c| c.entry == *entry)
+            && matches!(current.place, At::Running | At::Launching)
+            && is_gone(&record.entry)
         {
-            resolution.run = stage.run;
-            resolution.attempt = stage.attempt;
-            stage.resolution = None;
+            current.place = At::Vanished;
         }
     }
 }
 
-/// A record of a failure that never was.
-fn failed(entry: &Entry, stage: &Stage) -> Seen {
-    let identity = stage.current.as_ref().map(|c| c.identity.clone()).unwrap();
-    let gone = remote_command::core::record::ProcessId { pid: 1, start: 1 };
-    let record = HostRecord {
-        boot: identity.boot.clone(),
-        store: identity.store,
-        uptime_ms: identity.uptime_ms,
-        entry: EntrySeen::Claimed(Claimed {
-            processes: remote_command::core::record::ProcessIds {
-                boot: identity.boot,
-                supervisor: gone.clone(),
-                command: gone,
-            },
-            supervisor: Life::Gone,
-            command: Life::Gone,
-            watch: Life::Gone,
-            exit: Some(exit_from_channel(Ok(1))),
-            stop: None,
-            claimed_uptime_ms: identity.uptime_ms,
-        }),
-        tree: Tree::Unsearched,
-        output: Default::default(),
-    };
-    Seen::Host { entry: entry.clone(), record }
+/// Both processes are gone, and there is no exit on record.
+fn is_gone(entry: &EntrySeen) -> bool {
+    match entry {
+        EntrySeen::Claimed(claimed) => {
+            let gone = (claimed.supervisor, claimed.command) == (Life::Gone, Life::Gone);
+            gone && claimed.exit.is_none()
+        }
+        EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => false,
+    }
 }

@@ -6,23 +6,25 @@ use remote_command::core::plan::{
     Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
 };
 
+use crate::host::Nature;
+use crate::world::Left;
+
 /// A plan and the bounds of its exploration.
 #[derive(Clone)]
 pub struct Bounds {
     pub name: &'static str,
     pub plan: Plan,
-    /// Messages lost, delayed or repeated, crashes, reboots, wipes, killed supervisors.
-    pub faults: u8,
-    pub cancels: u8,
-    pub deletes: u8,
-    pub reruns: u8,
-    /// A person's words.
-    pub words: u8,
+    /// How much may go wrong and be wished for.
+    pub left: Left,
+    /// The link may go down until it comes up again; each time is one fault.
+    pub cuts: bool,
+    /// The host may be set back to an earlier state of the same boot, once.
+    pub snapshots: bool,
     /// How the command may end.
     pub codes: &'static [i32],
     /// How the check may end.
     pub checks: &'static [i32],
-    pub ignores_term: bool,
+    pub nature: Nature,
 }
 
 fn plan(idempotency: Idempotency, execution: Execution) -> Plan {
@@ -57,17 +59,73 @@ fn plan(idempotency: Idempotency, execution: Execution) -> Plan {
 }
 
 fn bounds(name: &'static str, plan: Plan, faults: u8) -> Bounds {
+    let direct = plan.execution != Execution::Recorded;
     Bounds {
         name,
         plan,
-        faults,
-        cancels: 0,
-        deletes: 0,
-        reruns: 0,
-        words: 0,
+        left: Left { faults, ..Left::default() },
+        cuts: false,
+        snapshots: false,
         codes: &[0, 1],
         checks: &[100, 101, 1],
-        ignores_term: false,
+        nature: Nature { direct, ..Nature::default() },
+    }
+}
+
+impl Bounds {
+    fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    fn cancelled(mut self) -> Self {
+        self.left.cancels = 1;
+        self
+    }
+
+    fn deleted(mut self) -> Self {
+        self.left.deletes = 1;
+        self
+    }
+
+    fn rerun(mut self) -> Self {
+        self.left.reruns = 1;
+        self
+    }
+
+    fn resolved(mut self) -> Self {
+        self.left.words = 1;
+        self
+    }
+
+    fn edited(mut self) -> Self {
+        self.left.edits = 1;
+        self
+    }
+
+    fn cut(self) -> Self {
+        Self { cuts: true, ..self }
+    }
+
+    fn snapped(self) -> Self {
+        Self { snapshots: true, ..self }
+    }
+
+    /// Commands end with 0 only.
+    fn fine(self) -> Self {
+        Self { codes: &[0], ..self }
+    }
+
+    fn of_nature(mut self, change: impl Fn(&mut Nature)) -> Self {
+        change(&mut self.nature);
+        self
+    }
+
+    fn stubborn(self) -> Self {
+        self.of_nature(|nature| nature.ignores_term = true)
+    }
+
+    fn with_child(self) -> Self {
+        self.of_nature(|nature| nature.leaves_child = true)
     }
 }
 
@@ -83,85 +141,150 @@ pub fn repeated(faults: u8) -> Bounds {
     bounds("Idempotent", plan(Idempotency::Idempotent, Execution::Recorded), faults)
 }
 
-pub fn stubborn(faults: u8) -> Bounds {
-    Bounds { name: "Idempotent, ignores TERM", ignores_term: true, ..repeated(faults) }
-}
-
 pub fn verified(faults: u8) -> Bounds {
     bounds("Verifiable", plan(Idempotency::Verifiable, Execution::Recorded), faults)
 }
 
+pub fn retried_by_code(faults: u8) -> Bounds {
+    let mut retried = repeated(faults).named("Idempotent, exit code retried");
+    retried.plan.retry.exit_codes = vec![1];
+    retried
+}
+
+pub fn stubborn(faults: u8) -> Bounds {
+    repeated(faults).stubborn().named("Idempotent, ignores TERM")
+}
+
+pub fn with_child(faults: u8) -> Bounds {
+    repeated(faults).fine().with_child().named("Idempotent, leaves a child")
+}
+
+pub fn with_stubborn_child(faults: u8) -> Bounds {
+    with_child(faults).stubborn().named("Idempotent, leaves a child that ignores TERM")
+}
+
 pub fn deleted(faults: u8) -> Bounds {
-    Bounds { name: "NonIdempotent, delete", deletes: 1, ..once(faults) }
+    once(faults).deleted().named("NonIdempotent, delete")
 }
 
 pub fn resolved(faults: u8) -> Bounds {
-    Bounds { name: "NonIdempotent, word", words: 1, codes: &[0], ..once(faults) }
+    once(faults).fine().resolved().named("NonIdempotent, word")
+}
+
+pub fn resolved_over_a_cut_link(faults: u8) -> Bounds {
+    once(faults).fine().resolved().cut().named("NonIdempotent, word, cuts")
 }
 
 pub fn all() -> Vec<Bounds> {
     let mut all = once_only();
     all.extend(repeatable());
     all.extend(checked());
+    all.extend(out_of_touch());
+    all.extend(odd_hosts());
     all.extend(over_the_channel());
     all
 }
 
 fn once_only() -> Vec<Bounds> {
-    let one = || Bounds { codes: &[0], ..once(1) };
-    let stubborn = || Bounds { ignores_term: true, ..once(2) };
     vec![
-        Bounds { codes: &[0], ..once(3) },
-        Bounds { name: "NonIdempotent, cancel, ignores TERM", cancels: 1, ..stubborn() },
-        Bounds { ignores_term: true, codes: &[0], ..deleted(2) },
-        Bounds { name: "NonIdempotent, rerun", reruns: 1, ..once(1) },
-        Bounds { name: "NonIdempotent, cancel, rerun", cancels: 1, reruns: 1, ..one() },
-        Bounds { name: "NonIdempotent, word, rerun", words: 1, reruns: 1, ..one() },
-        Bounds { name: "NonIdempotent, word, cancel", words: 1, cancels: 1, ..one() },
-        resolved(2),
+        once(2).fine(),
+        once(1).cancelled().stubborn().named("NonIdempotent, cancel, ignores TERM"),
+        once(1).deleted().stubborn().fine().named("NonIdempotent, delete, ignores TERM"),
+        once(1).rerun().fine().named("NonIdempotent, rerun"),
+        once(1).cancelled().rerun().fine().named("NonIdempotent, cancel, rerun"),
+        once(1).resolved().rerun().fine().named("NonIdempotent, word, rerun"),
+        once(1).resolved().cancelled().fine().named("NonIdempotent, word, cancel"),
+        once(1).resolved().edited().fine().named("NonIdempotent, word, edit"),
+        resolved(1),
     ]
 }
 
 fn repeatable() -> Vec<Bounds> {
-    let one = || Bounds { codes: &[0], ..repeated(1) };
-    let mut retried = repeated(1);
-    retried.plan.retry.exit_codes = vec![1];
     vec![
-        Bounds { name: "Idempotent, exit code retried", ..retried },
-        Bounds { codes: &[0], ..repeated(2) },
-        Bounds { name: "Idempotent, cancel, ignores TERM", cancels: 1, ..stubborn(1) },
-        Bounds { codes: &[0], ..stubborn(2) },
-        Bounds { name: "Idempotent, delete", deletes: 1, ..one() },
-        Bounds { name: "Idempotent, rerun", reruns: 1, ..one() },
-        Bounds { name: "Idempotent, word", words: 1, ..one() },
+        retried_by_code(1),
+        Bounds { codes: &[1], ..retried_by_code(1) }
+            .edited()
+            .named("Idempotent, exit code retried, edit"),
+        repeated(2).fine(),
+        stubborn(1).cancelled().named("Idempotent, cancel, ignores TERM"),
+        stubborn(2).fine(),
+        with_child(1),
+        with_stubborn_child(1),
+        repeated(1).fine().deleted().named("Idempotent, delete"),
+        repeated(1).fine().rerun().named("Idempotent, rerun"),
+        repeated(1).fine().edited().named("Idempotent, edit"),
+        repeated(1).fine().resolved().named("Idempotent, word"),
     ]
 }
 
 fn checked() -> Vec<Bounds> {
     vec![
         verified(1),
-        Bounds { codes: &[0], checks: &[101], ..verified(2) },
-        Bounds { name: "Verifiable, cancel", cancels: 1, ..verified(1) },
-        Bounds { name: "Verifiable, delete", deletes: 1, ..verified(1) },
-        Bounds { name: "Verifiable, word", words: 1, ..verified(1) },
+        Bounds { checks: &[101], ..verified(2).fine() },
+        verified(1).cancelled().named("Verifiable, cancel"),
+        verified(1).deleted().named("Verifiable, delete"),
+        Bounds { checks: &[101], ..verified(1).fine().resolved().named("Verifiable, word") },
+        Bounds { checks: &[101], ..verified(1).fine().edited().named("Verifiable, edit") },
+    ]
+}
+
+/// The link is down for as long as it likes.
+fn out_of_touch() -> Vec<Bounds> {
+    vec![
+        once(2).cut().fine().named("NonIdempotent, cuts"),
+        once(1).cut().cancelled().fine().named("NonIdempotent, cuts, cancel"),
+        once(1).cut().deleted().fine().named("NonIdempotent, cuts, delete"),
+        once(1).cut().rerun().fine().named("NonIdempotent, cuts, rerun"),
+        once(1).cut().resolved().rerun().fine().named("NonIdempotent, cuts, word, rerun"),
+        resolved_over_a_cut_link(1),
+        repeated(2).cut().fine().named("Idempotent, cuts"),
+        repeated(1).cut().cancelled().fine().named("Idempotent, cuts, cancel"),
+        repeated(1).cut().deleted().fine().named("Idempotent, cuts, delete"),
+        repeated(1).cut().rerun().fine().named("Idempotent, cuts, rerun"),
+        repeated(1).cut().resolved().fine().named("Idempotent, cuts, word"),
+        verified(1).cut().named("Verifiable, cuts"),
+        verified(1).cut().cancelled().fine().named("Verifiable, cuts, cancel"),
+        verified(1).cut().deleted().fine().named("Verifiable, cuts, delete"),
+        verified(1).cut().resolved().fine().named("Verifiable, cuts, word"),
+    ]
+}
+
+/// Hosts that go back in time, cannot tell, or cannot end what they should.
+fn odd_hosts() -> Vec<Bounds> {
+    let blind = |bounds: Bounds| bounds.fine().of_nature(|nature| nature.cannot_tell = true);
+    let unkillable = |bounds: Bounds| {
+        bounds.fine().stubborn().with_child().of_nature(|nature| nature.unkillable = true)
+    };
+    vec![
+        once(2).snapped().fine().named("NonIdempotent, snapshot"),
+        repeated(1).snapped().fine().named("Idempotent, snapshot"),
+        blind(once(1)).named("NonIdempotent, cannot tell"),
+        blind(repeated(1)).named("Idempotent, cannot tell"),
+        blind(verified(1)).named("Verifiable, cannot tell"),
+        unkillable(once(1)).cancelled().named("NonIdempotent, cancel, unkillable"),
+        unkillable(repeated(1)).named("Idempotent, unkillable"),
+        unkillable(once(1)).deleted().named("NonIdempotent, delete, unkillable"),
     ]
 }
 
 fn over_the_channel() -> Vec<Bounds> {
     let of = |idempotency, overlap, name| bounds(name, plan(idempotency, direct(overlap)), 1);
-    let once = of(Idempotency::NonIdempotent, false, "NonIdempotent, Direct");
-    let overlapping = of(Idempotency::Idempotent, true, "Idempotent, Direct, mayOverlap");
-    let verified = of(Idempotency::Verifiable, false, "Verifiable, Direct");
-    let named = |name, b: &Bounds| Bounds { name, ..b.clone() };
-    let ended = named("NonIdempotent, Direct, cancel, delete", &once);
-    let said = named("NonIdempotent, Direct, rerun, word", &once);
-    let cancelled = named("Idempotent, Direct, mayOverlap, cancel", &overlapping);
+    let two = |mut bounds: Bounds| {
+        bounds.left.faults = 2;
+        bounds
+    };
+    let once = || of(Idempotency::NonIdempotent, false, "NonIdempotent, Direct");
+    let overlapping = || of(Idempotency::Idempotent, true, "Idempotent, Direct, mayOverlap");
+    let verified = || of(Idempotency::Verifiable, false, "Verifiable, Direct");
     vec![
-        Bounds { cancels: 1, deletes: 1, ..ended },
-        Bounds { reruns: 1, words: 1, ..said },
-        Bounds { faults: 2, ..once },
-        Bounds { faults: 2, ..overlapping },
-        Bounds { cancels: 1, ..cancelled },
-        Bounds { faults: 2, ..verified },
+        once().cancelled().deleted().named("NonIdempotent, Direct, cancel, delete"),
+        once().stubborn().cancelled().named("NonIdempotent, Direct, cancel, ignores TERM"),
+        once().rerun().resolved().named("NonIdempotent, Direct, rerun, word"),
+        once().cut().resolved().named("NonIdempotent, Direct, cuts, word"),
+        two(once()),
+        two(overlapping()),
+        overlapping().cancelled().named("Idempotent, Direct, mayOverlap, cancel"),
+        overlapping().deleted().named("Idempotent, Direct, mayOverlap, delete"),
+        two(verified()),
     ]
 }

@@ -4,25 +4,25 @@
 //! Every moment is "now": when time passes, what was saved ages instead. So a state does not
 //! depend on when it is reached, and there are finitely many.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use remote_command::core::action::{Action, Kind, Seen, StopReason};
+use remote_command::core::action::{Action, Entry, Kind, Seen};
 use remote_command::core::decide::{Now, decide};
 use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::outcome::Fate;
-use remote_command::core::plan::{Asked, Plan, Resolution, Verdict};
-use remote_command::core::stage::{Place as At, Stage};
+use remote_command::core::plan::{Asked, Plan, Verdict};
+use remote_command::core::stage::{Next, Place as At, Queue, Stage};
 
-use crate::host::{Claim, Host, Place, UPTIME_MS};
+use crate::ageing::{age_claim, age_exit, age_stage};
+use crate::host::{Host, UPTIME_MS, Unsynced};
 use crate::mutants::Mutant;
+use crate::place::{Claim, Place};
 use crate::plans::Bounds;
 
 /// The least time that passes at once, longer than every short pause of `decide`.
 const TICK: Duration = Duration::from_secs(10);
-/// What is older than this is as old as this: longer than every limit.
-const OLDEST: Duration = Duration::from_secs(700);
 
 /// What the operator is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,13 +33,17 @@ pub enum Operator {
 }
 
 /// What may still happen to this world.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Left {
+    /// Messages lost, delayed or repeated, crashes, reboots, wipes, killed supervisors, cuts.
     pub faults: u8,
     pub cancels: u8,
     pub deletes: u8,
     pub reruns: u8,
+    /// A person's words.
     pub words: u8,
+    /// Changes of the spec under OnChange.
+    pub edits: u8,
 }
 
 /// What the invariants need to remember and nobody in the world knows.
@@ -47,11 +51,24 @@ pub struct Left {
 pub struct Ghost {
     /// Tokens of entries that were said never to have started.
     pub never: BTreeSet<String>,
-    /// Retry said by a person in this run.
-    pub retries: u8,
+    /// Retry said by a person, by run.
+    pub retries: BTreeMap<i32, u8>,
+    /// Retries said less retries acted on.
+    pub unused_retries: i8,
+    /// The spec an entry was launched from, under OnChange.
+    pub specs: BTreeMap<String, String>,
     pub wiped: bool,
     pub rebooted: bool,
+    pub rolled_back: bool,
     pub supervisor_killed: bool,
+}
+
+impl Ghost {
+    fn forget_faults(&mut self) {
+        self.wiped = false;
+        self.rebooted = false;
+        self.supervisor_killed = false;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +76,8 @@ pub struct World {
     pub stage: Stage,
     pub asked: Asked,
     pub operator: Operator,
+    /// No message arrives while it is down.
+    pub link: bool,
     /// Requests under way whose answers nobody waits for.
     pub network: Vec<Action>,
     pub host: Host,
@@ -67,15 +86,27 @@ pub struct World {
 }
 
 /// One thing that happens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[expect(dead_code, reason = "the traces are written by the derived Debug")]
 pub enum Step {
     /// The operator's action is performed and answered.
     Answered(&'static str),
+    /// The exit record was read, the command ended, its processes were looked for.
+    AnsweredTorn(&'static str),
+    /// The host has no channel to spare, and says so (Direct).
+    ChannelRefused,
+    /// The link is down.
+    Silence(&'static str),
+    LinkDown,
+    LinkUp,
     RequestLost(&'static str),
     ReplyLost(&'static str),
     Delayed(&'static str),
     Repeated(&'static str),
+    /// Sent again after a lost reply (a broken driver only); the second answer is seen.
+    SentAgain(&'static str),
+    /// The same with a reboot in between.
+    SentAgainAfterReboot(&'static str),
     CrashBefore(&'static str),
     CrashAfter(&'static str),
     CrashAndDelayed(&'static str),
@@ -84,16 +115,20 @@ pub enum Step {
     Arrives(&'static str),
     StalledLaunchGoesOn,
     Ends(i32),
+    ExitPutOnRecord,
+    ChildEnds,
     HostDeadline,
     SupervisorKilled,
-    Reboot {
-        claims_lost: bool,
+    Reboot(Unsynced),
+    RolledBack,
+    Wipe {
+        store: bool,
     },
-    Wipe,
     Time(Duration),
     Cancel,
     Delete,
     Rerun,
+    Edit,
     Word(Verdict),
 }
 
@@ -101,50 +136,42 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-fn unreachable() -> Seen {
+pub fn unreachable() -> Seen {
     Seen::Unreachable(Fault::new(Transient::ConnectionLost, "lost"))
 }
 
 impl World {
     pub fn new(bounds: &Bounds, mutant: Mutant) -> Self {
-        let direct = bounds.plan.execution != remote_command::core::plan::Execution::Recorded;
         let mut world = Self {
             stage: Stage::default(),
-            asked: Asked::default(),
+            asked: Asked { on_change: bounds.left.edits > 0, ..Asked::default() },
             operator: Operator::Waiting(None),
+            link: true,
             network: Vec::new(),
-            host: Host::new(bounds.ignores_term, direct, mutant),
-            left: Left {
-                faults: bounds.faults,
-                cancels: bounds.cancels,
-                deletes: bounds.deletes,
-                reruns: bounds.reruns,
-                words: bounds.words,
-            },
+            host: Host::new(bounds.nature, mutant),
+            left: bounds.left,
             ghost: Ghost::default(),
         };
         world.turn(&bounds.plan, Seen::Nothing);
         world
     }
 
-    fn mutant(&self) -> Mutant {
+    pub fn mutant(&self) -> Mutant {
         self.host.mutant
     }
 
     /// One turn of decide and save; the action that came of it is left to be performed.
     pub fn turn(&mut self, plan: &Plan, seen: Seen) {
-        let seen = self.mutant().bear_witness(&self.stage, seen);
+        let seen = self.mutant().bear_witness(seen);
         let (mut stage, mut asked) = (self.stage.clone(), self.asked.clone());
-        self.mutant().misremember(&mut stage, &mut asked);
-        let base = u64::from(self.stage.entries) * 2;
-        let serial = format!("{:08x}", self.stage.entries);
-        let taken = self.host.places.iter().any(|p| p.entry.token.ends_with(&serial));
-        let now = Now { at: now(), seed: base + u64::from(taken) };
+        self.mutant().misremember(&mut stage, &mut asked, &seen);
+        let now = Now { at: now(), seed: self.fresh_seed() };
         let decision = decide(plan, &asked, &stage, &seen, &now);
         if decision.stage != stage {
             assert_eq!(decision.stage.revision, stage.revision + 1, "a change is one revision");
         }
-        self.remember(&decision.stage);
+        let word = stage.resolution != decision.stage.resolution;
+        self.remember(&decision.stage, decision.action.as_ref(), word);
         self.stage = decision.stage;
         self.operator = match decision.action {
             Some(action) => Operator::Acting(action),
@@ -153,390 +180,208 @@ impl World {
         self.normalise();
     }
 
-    fn remember(&mut self, stage: &Stage) {
-        if stage.run != self.stage.run {
-            self.ghost.retries = 0;
+    /// One that no entry anywhere was named with.
+    fn fresh_seed(&self) -> u64 {
+        let serial = format!("{:08x}", self.stage.entries);
+        let there = self.host.places.iter().map(|p| p.entry.token.as_str());
+        let named = there.chain(self.network.iter().filter_map(token_of));
+        let taken: BTreeSet<&str> = named.filter(|token| token.ends_with(&serial)).collect();
+        let base = u64::from(self.stage.entries) * 8;
+        let free = (0..8).find(|n| !taken.iter().any(|t| t.starts_with(&token_of_seed(base + n))));
+        base + free.unwrap()
+    }
+
+    fn remember(&mut self, stage: &Stage, action: Option<&Action>, word: bool) {
+        if matches!(action, Some(Action::Prepare { .. })) {
+            // What happened to the host before is nothing to the next entry.
+            self.ghost.forget_faults();
+        }
+        let doubted = self.stage.outcome.as_ref().is_some_and(|o| o.is_unknown());
+        let same_run = stage.run == self.stage.run;
+        let reopened = doubted && same_run && stage.outcome.is_none();
+        if reopened && word && stage.next == Next::PersonsRetry {
+            self.ghost.unused_retries -= 1;
         }
         if let Some(current) = &stage.current
             && current.place == At::Ended(Fate::NeverStarted)
         {
             self.ghost.never.insert(current.entry.token.clone());
         }
+        if let Some(Action::Launch { entry, .. }) = action
+            && entry.kind == Kind::Command
+            && self.asked.on_change
+        {
+            self.ghost.specs.insert(entry.token.clone(), self.asked.frozen_digest.clone());
+        }
     }
 
     /// Drops what `decide` never reads, and entries that nothing can refer to any more.
-    fn normalise(&mut self) {
-        let stage = &mut self.stage;
-        stage.revision = 0;
-        stage.attempts.clear();
-        stage.run_request_time = None;
-        if let Some(outcome) = &mut stage.outcome {
-            outcome.message.clear();
-        }
-        if let Some(current) = &mut stage.current {
-            current.left_running.clear();
-        }
-        let named = |token: &str| {
+    pub fn normalise(&mut self) {
+        forget_what_is_never_read(&mut self.stage);
+        self.forget_past_words();
+        self.drop_requests_without_effect();
+        let under_way = |token: &str| {
             let by = |action: &Action| token_of(action) == Some(token);
             let acting = match &self.operator {
                 Operator::Acting(action) => by(action),
                 Operator::Waiting(_) => false,
             };
-            acting
-                || self.network.iter().any(by)
-                || self.stage.current.as_ref().is_some_and(|c| c.entry.token == token)
+            acting || self.network.iter().any(by)
         };
+        let current = self.stage.current.as_ref();
+        let is_current = |token: &str| current.is_some_and(|c| c.entry.token == token);
+        let followed = |token: &str| is_current(token) && current.is_some_and(|c| !c.is_fenced());
+        let named = |token: &str| under_way(token) || is_current(token);
         // A dead check, an entry that never started: once nothing names them they are past.
-        let spent = |p: &Place| match p.claim {
-            Claim::Free => !p.stalled,
-            Claim::Revoked => true,
-            Claim::Taken => {
-                p.entry.kind == Kind::Verify && !p.is_alive() && p.ended_with != Some(100)
-            }
+        let spent = |p: &Place| match p.entry.kind {
+            Kind::Command => p.starts == 0 && p.claim != Claim::Taken && !p.stalled,
+            Kind::Verify => !p.is_alive() && !p.child && p.ended_with != Some(100),
         };
+        for place in self.host.places.iter_mut().filter(|p| !p.is_alive() && !p.child) {
+            if !under_way(&place.entry.token) && !followed(&place.entry.token) {
+                place.be_past();
+            }
+        }
+        let run = self.stage.run;
+        let of_past_run = |p: &Place| p.entry.run < run && !p.is_alive() && !p.child;
         let by_number = self.mutant() == Mutant::TokenIgnored;
-        self.host.places.retain(|p| by_number || !spent(p) || named(&p.entry.token));
+        self.host
+            .places
+            .retain(|p| by_number || named(&p.entry.token) || !spent(p) && !of_past_run(p));
+        self.ghost.retries.retain(|of, _| *of == run);
+        if matches!(self.operator, Operator::Waiting(_)) && current.is_none_or(|c| c.is_fenced()) {
+            self.ghost.forget_faults();
+        }
         self.ghost.never.retain(|token| named(token));
-        self.network.sort_by_key(|a| format!("{a:?}"));
+        let there = |token: &str| self.host.places.iter().any(|p| p.entry.token == token);
+        self.ghost.specs.retain(|token, _| named(token) || there(token));
+        if self.network.len() > 1 {
+            self.network.sort_by_key(|a| format!("{a:?}"));
+        }
+    }
+
+    /// A word for an attempt that is past is never used again; the mutants doubt that.
+    fn forget_past_words(&mut self) {
+        let number = (self.stage.run, self.stage.attempt);
+        let mutants = [Mutant::ResolutionOfAnyAttempt, Mutant::ResolutionUsedTwice];
+        if !mutants.contains(&self.mutant()) {
+            self.asked.resolution.take_if(|word| (word.run, word.attempt) < number);
+            self.stage.resolution.take_if(|word| (word.run, word.attempt) < number);
+        }
+    }
+
+    /// Late requests that can do nothing any more, on a host that keeps the rules: reads, and
+    /// what needs a free claim where there will never be one again. Without them there are
+    /// far fewer states that differ.
+    fn drop_requests_without_effect(&mut self) {
+        if self.mutant() != Mutant::None || self.host.nature.direct {
+            return;
+        }
+        let places = &self.host.places;
+        let stage = &self.stage;
+        let wiped_yet = self.left.faults > 0;
+        self.network.retain(|action| {
+            let place = token_of(action).and_then(|t| places.iter().find(|p| p.entry.token == t));
+            let claimed = place.is_some_and(|p| p.present && p.claim != Claim::Free);
+            let over = place.is_some_and(|p| claimed && !p.is_alive() && !p.child);
+            let current = stage.current.as_ref().filter(|c| !c.is_fenced());
+            let followed =
+                current.is_some_and(|c| Some(c.entry.token.as_str()) == token_of(action));
+            match action {
+                Action::Probe { .. } => false,
+                Action::Launch { .. } | Action::Revoke { .. } => !claimed,
+                Action::Terminate { .. } | Action::Kill { .. } => !over || followed,
+                // Until something removes the entry, which would be another fault.
+                Action::Prepare { .. } => !claimed || wiped_yet,
+                Action::Sweep { .. } => true,
+            }
+        });
     }
 
     /// Time passes: at least a tick, and until the operator wakes.
-    fn pass_time(&mut self, plan: &Plan) -> Option<Duration> {
+    pub fn pass_time(&mut self, plan: &Plan) -> Option<Duration> {
         let Operator::Waiting(Some(wake)) = self.operator else { return None };
         let until = Duration::try_from(wake.duration_since(now())).unwrap_or_default();
         let ticks = until.as_secs().div_ceil(TICK.as_secs()).max(1);
         let by = TICK * u32::try_from(ticks).unwrap();
         age_stage(&mut self.stage, by);
         for place in &mut self.host.places {
-            age_uptime(&mut place.claimed_uptime_ms, by);
-        }
-        for action in &mut self.network {
-            if let Action::Launch { expect, .. } = action {
-                age_uptime(&mut expect.latest_uptime_ms, by);
+            age_claim(&mut place.claimed_uptime_ms, by);
+            if let Some((_, uptime)) = &mut place.exit {
+                age_exit(uptime, by);
             }
         }
         self.turn(plan, Seen::Nothing);
         Some(by)
     }
 
-    /// The answer of a performed action, as it reaches the operator.
-    fn lost_answer(&self, action: &Action) -> Seen {
-        let probe = !matches!(action, Action::Prepare { .. } | Action::Sweep { .. });
-        match token_of(action) {
-            Some(_) if self.host.direct && probe => Seen::Direct {
-                entry: self.stage.current.as_ref().unwrap().entry.clone(),
-                seen: remote_command::core::record::DirectSeen::Lost,
-            },
-            Some(_) | None => unreachable(),
-        }
-    }
-
-    /// Everything that can happen next.
-    pub fn successors(&self, bounds: &Bounds) -> Vec<(Step, World)> {
-        let mut out = Vec::new();
-        match &self.operator {
-            Operator::Acting(action) => self.act(bounds, action, &mut out),
-            Operator::Waiting(_) => {
-                let mut next = self.clone();
-                if let Some(by) = next.pass_time(&bounds.plan) {
-                    out.push((Step::Time(by), next));
-                }
-            }
-        }
-        self.host_moves(bounds, &mut out);
-        self.wishes(bounds, &mut out);
-        if self.left.faults > 0 {
-            self.faults(bounds, &mut out);
-        }
-        out
-    }
-
-    fn act(&self, bounds: &Bounds, action: &Action, out: &mut Vec<(Step, World)>) {
-        let (plan, verb) = (&bounds.plan, action.verb());
-        let mut answered = self.clone();
-        let seen = answered.host.perform(action);
-        if self.mutant() == Mutant::EvidenceRemovedEarly {
-            answered.sweep_early(plan, &seen, out);
-        }
-        answered.turn(plan, seen);
-        out.push((Step::Answered(verb), answered));
-    }
-
-    /// The broken driver: it sees the end, sweeps, and crashes before the save.
-    fn sweep_early(&self, plan: &Plan, seen: &Seen, out: &mut Vec<(Step, World)>) {
-        let mut next = self.clone();
-        next.turn(plan, seen.clone());
-        let ended = next.stage.current.as_ref().is_some_and(|c| c.is_fenced());
-        if ended && self.left.faults > 0 {
-            let mut crashed = self.clone();
-            crashed.left.faults -= 1;
-            crashed.host.perform(&Action::Sweep {
-                uid: plan.uid.clone(),
-                machine: String::new(),
-                run_as: None,
-            });
-            crashed.turn(plan, Seen::Nothing);
-            out.push((Step::CrashAfter("Sweep"), crashed));
-        }
-    }
-
-    fn with_fault(&self) -> World {
-        let mut next = self.clone();
-        next.left.faults -= 1;
-        next
-    }
-
-    fn faults(&self, bounds: &Bounds, out: &mut Vec<(Step, World)>) {
-        let plan = &bounds.plan;
-        if let Operator::Acting(action) = &self.operator {
-            self.faults_of_acting(plan, action, out);
-        } else {
-            let mut next = self.with_fault();
-            if self.host.direct {
-                next.cut_channels();
-            }
-            next.turn(plan, Seen::Nothing);
-            out.push((Step::Restart, next));
-        }
-        for (i, place) in self.host.places.iter().enumerate() {
-            if place.supervisor && !self.host.direct {
-                let mut next = self.with_fault();
-                next.host.places[i].supervisor = false;
-                next.ghost.supervisor_killed = true;
-                out.push((Step::SupervisorKilled, next));
-            }
-        }
-        if !self.host.places.is_empty() {
-            for claims_lost in [false, true] {
-                let mut next = self.with_fault();
-                next.host.reboot(claims_lost);
-                next.ghost.rebooted = true;
-                out.push((Step::Reboot { claims_lost }, next));
-            }
-            if self.host.places.iter().any(|p| p.present) && !self.host.direct {
-                let mut next = self.with_fault();
-                next.host.wipe();
-                next.ghost.wiped = true;
-                // Left out: a repeated Prepare that arrives after the wipe and makes the entry
-                // anew for a repeated Launch. A host that forgot everything cannot tell.
-                next.network.retain(|a| !matches!(a, Action::Prepare { .. }));
-                out.push((Step::Wipe, next));
-            }
-        }
-    }
-
-    fn faults_of_acting(&self, plan: &Plan, action: &Action, out: &mut Vec<(Step, World)>) {
-        let verb = action.verb();
-        let lost = self.lost_answer(action);
-        let mut next = self.with_fault();
-        next.cut_channels();
-        next.turn(plan, lost.clone());
-        out.push((Step::RequestLost(verb), next));
-
-        let mut next = self.with_fault();
-        next.host.perform(action);
-        next.cut_channels();
-        next.turn(plan, lost.clone());
-        out.push((Step::ReplyLost(verb), next));
-
-        let mut next = self.with_fault();
-        next.cut_channels();
-        next.network.push(action.clone());
-        next.turn(plan, lost);
-        out.push((Step::Delayed(verb), next));
-
-        if !self.host.direct {
-            let mut next = self.with_fault();
-            let seen = next.host.perform(action);
-            next.network.push(action.clone());
-            next.turn(plan, seen);
-            out.push((Step::Repeated(verb), next));
-        }
-
-        let mut next = self.with_fault();
-        next.cut_channels();
-        next.turn(plan, Seen::Nothing);
-        out.push((Step::CrashBefore(verb), next));
-
-        let mut next = self.with_fault();
-        next.host.perform(action);
-        next.cut_channels();
-        next.turn(plan, Seen::Nothing);
-        out.push((Step::CrashAfter(verb), next));
-
-        let mut next = self.with_fault();
-        next.cut_channels();
-        next.network.push(action.clone());
-        next.turn(plan, Seen::Nothing);
-        out.push((Step::CrashAndDelayed(verb), next));
-    }
-
-    fn cut_channels(&mut self) {
+    pub fn cut_channels(&mut self) {
         for place in &mut self.host.places {
             place.channel = false;
         }
     }
 
-    /// What the host, its processes and the network do by themselves.
-    pub fn host_moves(&self, bounds: &Bounds, out: &mut Vec<(Step, World)>) {
-        for (i, action) in self.network.iter().enumerate() {
-            let mut next = self.clone();
-            next.network.remove(i);
-            next.host.perform(action);
-            next.cut_channels_of(action);
-            next.normalise();
-            out.push((Step::Arrives(action.verb()), next));
-        }
-        if self.host.places.iter().any(|p| p.stalled) {
-            let mut next = self.clone();
-            next.host.resume_stalled();
-            out.push((Step::StalledLaunchGoesOn, next));
-        }
-        for (i, place) in self.host.places.iter().enumerate() {
-            if !place.command {
-                continue;
-            }
-            let check = place.entry.kind == Kind::Verify;
-            for code in if check { bounds.checks } else { bounds.codes } {
-                let mut next = self.clone();
-                next.host.places[i].end(*code);
-                out.push((Step::Ends(*code), next));
-            }
-            let limit = bounds.plan.limits.execution.as_millis();
-            let ran = u128::from(UPTIME_MS - place.claimed_uptime_ms);
-            if place.supervisor && place.present && ran >= limit && !self.host.direct {
-                let mut next = self.clone();
-                let place = &mut next.host.places[i];
-                place.stop.get_or_insert(StopReason::ExecutionTimeout);
-                place.command = false;
-                place.supervisor = false;
-                out.push((Step::HostDeadline, next));
-            }
-        }
-    }
-
     /// A late request's channel belongs to nobody.
-    fn cut_channels_of(&mut self, action: &Action) {
+    pub fn cut_channels_of(&mut self, action: &Action) {
         for place in &mut self.host.places {
             if token_of(action) == Some(&place.entry.token) {
                 place.channel = false;
             }
         }
     }
+}
 
-    fn wishes(&self, bounds: &Bounds, out: &mut Vec<(Step, World)>) {
-        let plan = &bounds.plan;
-        let mut wish = |step: Step, change: &dyn Fn(&mut World)| {
-            let mut next = self.clone();
-            change(&mut next);
-            if matches!(next.operator, Operator::Waiting(_)) {
-                next.turn(plan, Seen::Nothing);
-            }
-            out.push((step, next));
-        };
-        if self.left.cancels > 0 {
-            wish(Step::Cancel, &|w| {
-                w.left.cancels -= 1;
-                w.asked.cancel = true;
-            });
+/// How a token begins that is made from this seed.
+fn token_of_seed(seed: u64) -> String {
+    format!("{:016x}", remote_command::core::backoff::mix(seed))
+}
+
+/// Fields that are only shown, and those that mean nothing any more.
+fn forget_what_is_never_read(stage: &mut Stage) {
+    stage.revision = 0;
+    stage.attempts.clear();
+    stage.run_request_time = None;
+    stage.unstarted = 0;
+    stage.cancelled = stage.cancelled.map(|_| now());
+    if let Some(outcome) = &mut stage.outcome {
+        outcome.message.clear();
+        if !outcome.is_unknown() {
+            outcome.time = now();
+            stage.queue = Queue::default();
+            stage.waiting = None;
         }
-        if self.left.deletes > 0 {
-            wish(Step::Delete, &|w| {
-                w.left.deletes -= 1;
-                w.asked.delete = true;
-            });
+    }
+    if let Some(current) = &mut stage.current {
+        if !current.direct {
+            current.started = None;
         }
-        if self.left.reruns > 0 && self.stage.run > 0 {
-            wish(Step::Rerun, &|w| {
-                w.left.reruns -= 1;
-                w.asked.rerun_token = format!("token-{}", w.left.reruns);
-            });
+        if current.is_fenced() {
+            current.left_running.clear();
+            current.launched = now();
+            current.started = None;
+            current.uncertain = None;
+            current.processes = None;
+            current.identity.uptime_ms = UPTIME_MS;
         }
-        let unknown = self.stage.outcome.as_ref().is_some_and(|o| o.is_unknown());
-        if self.left.words == 0 || !unknown {
-            return;
-        }
-        for verdict in [Verdict::Succeeded, Verdict::Failed, Verdict::Retry] {
-            // A person who calls a Direct attempt over knows that it is.
-            let over = !self.host.places.iter().any(|p| p.is_alive());
-            let honest = verdict == Verdict::Retry || !self.host.direct || over;
-            let quiet = !self.host.direct || self.network.is_empty();
-            if honest && quiet {
-                wish(Step::Word(verdict), &|w| {
-                    w.left.words -= 1;
-                    let (run, attempt) = (w.stage.run, w.stage.attempt);
-                    let word = Some(Resolution { run, attempt, verdict });
-                    let new = w.asked.resolution != word;
-                    w.ghost.retries += u8::from(new && verdict == Verdict::Retry);
-                    w.asked.resolution = word;
-                });
-            }
-        }
+    }
+    if let Some(deleting) = &mut stage.deleting {
+        deleting.shown = None;
     }
 }
 
-pub fn token_of(action: &Action) -> Option<&str> {
+/// The entry a verb is about.
+pub fn entry_of(action: &Action) -> Option<&Entry> {
     match action {
         Action::Prepare { entry }
         | Action::Launch { entry, .. }
         | Action::Probe { entry }
         | Action::Terminate { entry, .. }
         | Action::Kill { entry, .. }
-        | Action::Revoke { entry, .. } => Some(&entry.token),
+        | Action::Revoke { entry, .. } => Some(entry),
         Action::Sweep { .. } => None,
     }
 }
 
-fn age_uptime(uptime_ms: &mut u64, by: Duration) {
-    let oldest = UPTIME_MS - u64::try_from(OLDEST.as_millis()).unwrap();
-    let by = u64::try_from(by.as_millis()).unwrap();
-    *uptime_ms = uptime_ms.saturating_sub(by).max(oldest);
-}
-
-fn age(time: &mut Timestamp, by: Duration) {
-    let oldest = now() - OLDEST;
-    *time = (*time - by).max(oldest);
-}
-
-/// Everything in the stage gets older.
-fn age_stage(stage: &mut Stage, by: Duration) {
-    let times = [
-        &mut stage.queue.since,
-        &mut stage.queue.suspended_since,
-        &mut stage.cancelled,
-        &mut stage.not_before,
-    ];
-    for time in times.into_iter().flatten() {
-        age(time, by);
-    }
-    if let Some(waiting) = &mut stage.waiting {
-        age(&mut waiting.since, by);
-    }
-    if let Some(outcome) = &mut stage.outcome {
-        age(&mut outcome.time, by);
-    }
-    if let Some(deleting) = &mut stage.deleting {
-        age(&mut deleting.since, by);
-        if let Some(blocked) = &mut deleting.blocked {
-            age(&mut blocked.since, by);
-        }
-    }
-    let Some(current) = &mut stage.current else { return };
-    age(&mut current.launched, by);
-    age_uptime(&mut current.identity.uptime_ms, by);
-    if let Some(started) = &mut current.started {
-        age(started, by);
-    }
-    if let Some(uncertain) = &mut current.uncertain {
-        age(&mut uncertain.since, by);
-    }
-    if let At::Finishing { since } = &mut current.place {
-        age(since, by);
-    }
-    if let Some(stop) = current.stop_mut() {
-        age(&mut stop.asked, by);
-        for time in [&mut stop.signalled, &mut stop.killed].into_iter().flatten() {
-            age(time, by);
-        }
-    }
+pub fn token_of(action: &Action) -> Option<&str> {
+    entry_of(action).map(|entry| entry.token.as_str())
 }

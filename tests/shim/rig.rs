@@ -333,7 +333,8 @@ impl Attempt {
 
     pub async fn terminate(&self, reason: StopReason) -> HostRecord {
         let entry = self.entry.clone();
-        record(self.act(Action::Terminate { entry, reason, processes: None }).await)
+        let grace_ms = u64::try_from(self.plan.limits.termination.as_millis()).unwrap();
+        record(self.act(Action::Terminate { entry, reason, processes: None, grace_ms }).await)
     }
 
     pub async fn kill(&self, reason: StopReason, processes: Option<ProcessIds>) -> HostRecord {

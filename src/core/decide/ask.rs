@@ -78,15 +78,18 @@ impl Turn<'_> {
         };
         match &attempt.place {
             Place::Launching if ends_unclaimed => revoke(),
-            // A launch that is still under way could win an entry that went back in time.
+            // A launch that is still under way could win an entry that went back in time, or
+            // was made anew by a late Prepare.
             Place::Fencing { loss: Loss::HostRolledBack, stop } if !stop.claimed => revoke(),
+            Place::Fencing { stop, .. } if stop.takeable => revoke(),
             Place::Stopping(stop) | Place::Fencing { stop, .. } => {
                 let (reason, processes) = (stop.reason, attempt.processes.clone());
+                let grace_ms = attempt.bounds.termination_ms;
                 let searching = matches!(attempt.place, Place::Fencing { .. });
                 if stop.killed.is_some() {
                     Action::Kill { entry, reason, processes }
                 } else if stop.signalled.is_none() || searching {
-                    Action::Terminate { entry, reason, processes }
+                    Action::Terminate { entry, reason, processes, grace_ms }
                 } else {
                     Action::Probe { entry }
                 }
@@ -190,23 +193,37 @@ impl Turn<'_> {
             return (None, earliest(limit, Some(after(self.now.at, pace))));
         }
         let current = self.stage.current.as_ref();
-        let machine = current.map(|a| a.identity.machine.clone()).unwrap_or_default();
-        let run_as = current.and_then(|a| a.entry.run_as.clone());
+        let (machine, run_as) = match self.stage.swept_next() {
+            Some(earlier) => (earlier.machine.clone(), earlier.run_as.clone()),
+            None => (
+                current.map(|a| a.identity.machine.clone()).unwrap_or_default(),
+                current.and_then(|a| a.entry.run_as.clone()),
+            ),
+        };
         (Some(Action::Sweep { uid: self.plan.uid.clone(), machine, run_as }), None)
     }
 
     /// Where nothing was ever saved as launched nothing has to be removed, and a Direct
-    /// command leaves nothing; what cannot be ended any more is named at once.
+    /// command leaves nothing; what cannot be ended or reached any more is named at once.
     fn release_what_leaves_nothing(&mut self) {
         let stays = self.what_stays();
+        let beyond_reach = self.stage.overlapped > 0 || self.stage.untraced > 0;
         let Some(deleting) = &mut self.stage.deleting else { return };
         match &self.stage.current {
             None => deleting.swept = true,
-            Some(attempt) if attempt.direct && attempt.is_fenced() => deleting.swept = true,
+            Some(attempt) if attempt.direct && attempt.is_fenced() => deleting.own_swept = true,
             Some(attempt) if attempt.direct && matches!(attempt.place, Place::Lost(_)) => {
                 deleting.abandoned = stays;
+                return;
             }
             Some(_) => {}
+        }
+        if deleting.own_swept && self.stage.traces.is_empty() {
+            if beyond_reach {
+                deleting.abandoned = stays;
+            } else {
+                deleting.swept = true;
+            }
         }
     }
 }

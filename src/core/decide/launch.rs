@@ -44,7 +44,9 @@ impl Turn<'_> {
             return (None, earliest(limit, Some(until)));
         }
         match self.seen {
-            Seen::Prepared { entry, identity } if self.is_wanted(entry) => {
+            Seen::Prepared { entry, identity, connection }
+                if self.is_wanted(entry) && *connection == self.asked.connection =>
+            {
                 (Some(self.launch(entry.clone(), identity.clone())), None)
             }
             Seen::Unreachable(_) => (None, earliest(limit, Some(self.next_try()))),
@@ -154,11 +156,12 @@ impl Turn<'_> {
         stage.entries = stage.entries.saturating_add(1);
         stage.waiting = None;
         stage.not_before = None;
-        stage.current = Some(Attempt {
+        stage.follow(Attempt {
             entry: entry.clone(),
             direct: matches!(self.plan.execution, Execution::Direct(_)),
             identity,
             connection: self.asked.connection.clone(),
+            host: self.plan.host.clone(),
             purpose,
             bounds,
             processes: None,

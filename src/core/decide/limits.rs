@@ -56,7 +56,7 @@ impl Turn<'_> {
         {
             return;
         }
-        let host = &self.plan.host;
+        let host = self.host();
         let (doubt, message) = match &attempt.place {
             _ if self.blocks_launch(attempt) => (
                 Doubt::PreviousAttemptUncertain,
@@ -92,7 +92,7 @@ impl Turn<'_> {
             | Place::Ended(_) => false,
         });
         if over && self.stage.outcome.is_none() {
-            let host = &self.plan.host;
+            let host = self.host();
             let message = format!("it ended on {host}, and its exit was not put on record");
             self.end_in_doubt(Doubt::LostNoRecord, message);
         }
@@ -113,8 +113,19 @@ impl Turn<'_> {
         }
         if self.stage.cancelled.is_some() {
             self.end_cancelled();
+        } else if self.spec_moved_on() && self.stage.starts > 0 && self.unfenced().is_none() {
+            self.end_superseded();
         } else if self.queue_is_over() {
             self.end_at_queue_limit();
+        }
+    }
+
+    /// The spec is another than the one this run was made from: whatever is started next
+    /// belongs to the next run, and this one ends as its last start did.
+    fn end_superseded(&mut self) {
+        if let Some(last) = self.stage.last_start.clone() {
+            self.stage.next = Next::Ordinary;
+            self.end_with(&last.fate);
         }
     }
 
@@ -134,6 +145,11 @@ impl Turn<'_> {
                 let message = format!("{}; cancelled before another attempt", loss.phrase());
                 self.end_in_doubt(loss.into(), message);
             }
+            Some(_) if self.stage.is_overlapped() => {
+                let loss = Loss::ConnectionLost;
+                let message = format!("{} of an earlier attempt; cancelled", loss.phrase());
+                self.end_in_doubt(loss.into(), message);
+            }
             Some(fate) => {
                 let message = "cancelled before another attempt".to_owned();
                 self.end_run(Ending::Failed(Failure::Cancelled), message, Some(&fate));
@@ -146,30 +162,13 @@ impl Turn<'_> {
     }
 
     fn end_at_queue_limit(&mut self) {
-        let host = self.plan.host.clone();
-        if let Some(attempt) = self.unfenced() {
-            let own = match &attempt.place {
-                Place::Fencing { loss, .. } | Place::Lost(loss) => Some(*loss),
-                Place::Launching
-                | Place::Running
-                | Place::Finishing { .. }
-                | Place::Vanished
-                | Place::Stopping(_)
-                | Place::Ended(_) => None,
-            };
-            let doubt = match own.filter(|_| !self.blocks_launch(attempt)) {
-                Some(loss) => Doubt::from(loss),
-                None => Doubt::PreviousAttemptUncertain,
-            };
+        if self.unfenced().is_some() {
+            let host = self.host();
             let message = format!("the earlier attempt on {host} could not be made sure of");
-            return self.end_in_doubt(doubt, message);
+            return self.end_in_doubt(Doubt::PreviousAttemptUncertain, message);
         }
         match self.stage.last_start.clone() {
-            Some(last) => {
-                let ending = self.ending_of(&last.fate);
-                let message = self.message_of(&last.fate);
-                self.end_run(ending, message, Some(&last.fate));
-            }
+            Some(last) => self.end_with(&last.fate),
             None => {
                 let (failure, message) = self.why_it_never_started();
                 let never = self.stage.attempt > 0;
@@ -204,21 +203,12 @@ impl Turn<'_> {
         self.is_of_earlier_run(attempt) || self.stage.next == Next::PersonsRetry
     }
 
-    /// True when the run has no outcome and no attempt that is followed: it waits for a
-    /// launch, or for the fence before one.
+    /// True when the run has no outcome and waits for a launch, or for what stands in the way
+    /// of one that a person asked for. The fence of a lost attempt of its own is no wait: it is
+    /// bounded by grace and silence, and only the back-off after it starts the clock again.
     pub(super) fn is_pending(&self) -> bool {
-        let fencing = |attempt: &Attempt| match &attempt.place {
-            Place::Lost(_) => true,
-            Place::Fencing { stop, .. } => stop.reason == StopReason::Fenced,
-            Place::Launching
-            | Place::Running
-            | Place::Finishing { .. }
-            | Place::Vanished
-            | Place::Stopping(_)
-            | Place::Ended(_) => false,
-        };
         let open = self.stage.run > 0 && self.stage.outcome.is_none();
-        open && self.unfenced().is_none_or(|a| self.blocks_launch(a) || fencing(a))
+        open && self.unfenced().is_none_or(|a| self.blocks_launch(a))
     }
 
     /// Gives up on clean-up when its limit runs out, with a list of what stays.
@@ -237,7 +227,7 @@ impl Turn<'_> {
 
     /// A sentence for each thing that is left on the host.
     pub(super) fn what_stays(&self) -> Vec<String> {
-        let host = &self.plan.host;
+        let host = self.host();
         let mut left = Vec::new();
         if let Some(attempt) = self.unfenced() {
             let entry = &attempt.entry;
@@ -253,8 +243,24 @@ impl Turn<'_> {
                 left.push(format!("process {pid} ({name}, user {uid}) is alive on {host}"));
             }
         }
-        if self.stage.current.as_ref().is_some_and(|a| !a.direct) {
-            left.push(format!("the records of {} may stay on {host}", self.plan.uid));
+        if self.stage.overlapped > 0 {
+            let run = self.stage.overlapped;
+            left.push(format!("an attempt of run {run} may be alive on {host}"));
+        }
+        let uid = &self.plan.uid;
+        let own_swept = self.stage.deleting.as_ref().is_some_and(|d| d.own_swept);
+        if self.stage.current.as_ref().is_some_and(|a| !a.direct && !own_swept) {
+            left.push(format!("the records of {uid} may stay on {host}"));
+        }
+        for trace in &self.stage.traces {
+            let user = trace.run_as.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+            left.push(format!("earlier records of {uid} may stay on {}{user}", trace.host));
+        }
+        if self.stage.untraced > 0 {
+            left.push(format!(
+                "earlier records of {uid} may stay in {} stores",
+                self.stage.untraced
+            ));
         }
         if left.is_empty() {
             left.push(format!("nothing is known to be left on {host}"));

@@ -96,6 +96,12 @@ impl Turn<'_> {
         self.stage.current.as_ref().filter(|attempt| !attempt.is_fenced())
     }
 
+    /// The host's name in what is said of the current attempt, or of the next one.
+    fn host(&self) -> &str {
+        let now = self.plan.host.as_str();
+        self.stage.current.as_ref().map_or(now, |attempt| attempt.host_or(now))
+    }
+
     /// True when the current entry belongs to an earlier run.
     fn is_of_earlier_run(&self, attempt: &Attempt) -> bool {
         attempt.entry.run < self.stage.run

@@ -32,13 +32,21 @@ impl Turn<'_> {
             Seen::Host { entry, record } => self.hear_record(entry, record),
             Seen::Direct { entry, seen } => self.hear_channel(entry, seen),
             Seen::Swept { uid } => {
-                let ours = *uid == self.plan.uid;
-                if let Some(deleting) = self.stage.deleting.as_mut().filter(|_| ours) {
-                    deleting.swept = true;
-                    deleting.blocked = None;
+                if *uid == self.plan.uid {
+                    self.hear_of_sweep();
                 }
             }
         }
+    }
+
+    /// The last attempt's store comes first, then those of earlier ones.
+    fn hear_of_sweep(&mut self) {
+        let Some(deleting) = &mut self.stage.deleting else { return };
+        if deleting.own_swept && !self.stage.traces.is_empty() {
+            self.stage.traces.remove(0);
+        }
+        deleting.own_swept = true;
+        deleting.blocked = None;
     }
 
     /// An unanswered contact: about the live attempt, else about the sweep, else about the
@@ -50,6 +58,8 @@ impl Turn<'_> {
         let live = self.stage.current.as_mut().filter(|attempt| !attempt.is_fenced());
         if let Some(attempt) = live {
             renew(&mut attempt.uncertain, fault, |since| silence(since.unwrap_or(at)));
+            // Time without contact is no time without output.
+            attempt.quiet = None;
         } else if let Some(deleting) = &mut self.stage.deleting {
             renew(&mut deleting.blocked, fault, |since| silence(since.unwrap_or(at)));
         } else if self.stage.outcome.is_none() {
@@ -80,11 +90,11 @@ impl Turn<'_> {
         }
     }
 
+    /// A record says nothing about an attempt that never had one.
     fn hear_record(&mut self, entry: &Entry, record: &HostRecord) {
         let at = self.now.at;
-        let Some(attempt) = self.stage.current.as_mut().filter(|a| a.entry == *entry) else {
-            return;
-        };
+        let recorded = |a: &&mut Attempt| a.entry == *entry && !a.direct;
+        let Some(attempt) = self.stage.current.as_mut().filter(recorded) else { return };
         if attempt.is_fenced() {
             return;
         }
@@ -96,17 +106,20 @@ impl Turn<'_> {
         if boot == Boot::Same {
             self.highest_uptime = Some(record.uptime_ms);
         }
-        let reading = Reading { record, boot, at };
+        let ours = record.store == attempt.identity.store;
+        let reading = Reading { record, boot, ours, at };
         attempt.place = match &record.entry {
             EntrySeen::Claimed(claimed) => {
                 if attempt.processes.is_none() {
                     attempt.processes = Some(claimed.processes.clone());
                     attempt.started = Some(at);
                 }
-                match (&claimed.exit, &record.tree) {
-                    (Some(_), Tree::Alive(left)) => attempt.left_running.clone_from(left),
-                    (_, Tree::Empty) => attempt.left_running.clear(),
-                    (None, Tree::Alive(_)) | (_, Tree::Unsearched | Tree::CannotTell) => {}
+                // What outlives a stop is not there on purpose.
+                let by_itself = claimed.exit.is_some() && claimed.stop.is_none();
+                match &record.tree {
+                    Tree::Alive(left) if by_itself => attempt.left_running.clone_from(left),
+                    Tree::Empty => attempt.left_running.clear(),
+                    Tree::Alive(_) | Tree::Unsearched | Tree::CannotTell => {}
                 }
                 reading.claimed(attempt, claimed)
             }
@@ -120,11 +133,11 @@ impl Turn<'_> {
         }
     }
 
+    /// A channel says nothing about an attempt that has its record on the host.
     fn hear_channel(&mut self, entry: &Entry, seen: &DirectSeen) {
         let at = self.now.at;
-        let Some(attempt) = self.stage.current.as_mut().filter(|a| a.entry == *entry) else {
-            return;
-        };
+        let carried = |a: &&mut Attempt| a.entry == *entry && a.direct;
+        let Some(attempt) = self.stage.current.as_mut().filter(carried) else { return };
         if attempt.is_fenced() {
             return;
         }
@@ -189,6 +202,9 @@ fn boot_of(attempt: &Attempt, record: &HostRecord) -> Boot {
 struct Reading<'a> {
     record: &'a HostRecord,
     boot: Boot,
+    /// It is the store that the attempt was prepared in. In another one no launch of it is
+    /// accepted, whatever has its name there.
+    ours: bool,
     at: jiff::Timestamp,
 }
 
@@ -197,14 +213,13 @@ impl Reading<'_> {
     /// boot and store, and only if the claim was never seen taken by a process.
     fn revoked(&self, attempt: &Attempt) -> Place {
         match self.boot {
-            Boot::Same if self.record.store != attempt.identity.store => {
-                self.forgotten(attempt, Loss::RecordWiped)
+            Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
+            Boot::Same if attempt.processes.is_none() && attempt.place == Place::Launching => {
+                Place::Ended(Fate::NeverStarted)
             }
-            Boot::Same if attempt.processes.is_some() => {
-                self.forgotten(attempt, Loss::HostRolledBack)
-            }
-            Boot::Same if attempt.place == Place::Launching => Place::Ended(Fate::NeverStarted),
-            Boot::Same | Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
+            // The host went on and the entry did not: it is another one of the same name.
+            Boot::Same => self.forgotten(attempt, Loss::RecordWiped),
+            Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
             Boot::Other => self.forgotten(attempt, Loss::LostByReboot),
             Boot::CannotTell => self.forgotten(attempt, Loss::LostNoRecord),
         }
@@ -213,13 +228,10 @@ impl Reading<'_> {
     /// Not claimed yet, which proves nothing: a launch may still be on its way.
     fn unclaimed(&self, attempt: &Attempt) -> Place {
         match self.boot {
-            Boot::Same if self.record.store != attempt.identity.store => {
-                self.forgotten(attempt, Loss::RecordWiped)
-            }
+            Boot::Same if !self.ours => self.forgotten(attempt, Loss::RecordWiped),
             Boot::Same | Boot::CannotTell if attempt.place == Place::Launching => Place::Launching,
-            Boot::Same | Boot::CannotTell | Boot::RolledBack => {
-                self.forgotten(attempt, Loss::HostRolledBack)
-            }
+            Boot::Same | Boot::CannotTell => self.forgotten(attempt, Loss::RecordWiped),
+            Boot::RolledBack => self.forgotten(attempt, Loss::HostRolledBack),
             Boot::Other => self.forgotten(attempt, Loss::LostByReboot),
         }
     }
@@ -306,7 +318,10 @@ impl Reading<'_> {
     fn carry_on(&self, loss: Option<Loss>, mut stop: Stop, claimed: Option<&Claimed>) -> Place {
         let marked = claimed.is_some_and(|c| c.stop.is_some());
         let searched = self.record.tree != Tree::Unsearched;
-        let takeable = self.record.entry == EntrySeen::Unclaimed;
+        let takeable = self.record.entry == EntrySeen::Unclaimed && self.ours;
+        stop.takeable = takeable;
+        // A host that was asked to end what is left and did not look cannot show anything.
+        let unseeing = loss.is_some() && stop.claimed && !searched;
         stop.claimed |= !takeable;
         let gone = self.boot == Boot::Other || self.record.tree == Tree::Empty && !takeable;
         if gone && (marked || loss.is_some()) {
@@ -316,7 +331,7 @@ impl Reading<'_> {
                 None => Fate::Stopped { reason: stop.reason, exit },
             });
         }
-        if marked || searched {
+        if marked || searched || unseeing {
             stop.signalled.get_or_insert(self.at);
         }
         if stop.killed.is_some() {

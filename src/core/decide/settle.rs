@@ -6,9 +6,9 @@ use crate::core::backoff;
 use crate::core::outcome::{
     Doubt, Ending, Evidence, Failure, Fate, Loss, Outcome, PastAttempt, Success,
 };
-use crate::core::plan::{Execution, Idempotency};
+use crate::core::plan::{Execution, Idempotency, Verdict};
 use crate::core::record::{ExitRecord, StartFailure};
-use crate::core::stage::{Attempt, HISTORY, LastStart, Next, Place, Queue, after};
+use crate::core::stage::{Attempt, HISTORY, LastStart, Next, Place, Queue, UsedResolution, after};
 
 use super::Turn;
 
@@ -16,6 +16,9 @@ use super::Turn;
 const IN_PLACE: i32 = 100;
 /// The check found that it is not.
 const ABSENT: i32 = 101;
+/// Added to a doubt that came back after the one Retry a person has for an attempt.
+const RETRY_IS_SPENT: &str = "; the Retry of spec.resolution was used and counts once: resolve \
+                              it as Succeeded or Failed, then set a new rerunToken";
 
 impl Turn<'_> {
     /// Draws the conclusions of what this turn learnt about the current attempt.
@@ -32,9 +35,9 @@ impl Turn<'_> {
                         .map(|s| format!("{} ({}, user {})", s.pid, s.command, s.uid))
                         .collect();
                     let message = if named.is_empty() {
-                        format!("{} cannot show that the process tree is gone", self.plan.host)
+                        format!("{} cannot show that the process tree is gone", self.host())
                     } else {
-                        format!("alive on {} after KILL: {}", self.plan.host, named.join(", "))
+                        format!("alive on {} after KILL: {}", self.host(), named.join(", "))
                     };
                     self.end_in_doubt(Doubt::SurvivorsRemain, message);
                 }
@@ -49,6 +52,8 @@ impl Turn<'_> {
                 None => {}
             }
         }
+        // What was learnt may leave the run waiting, which stops its clock while suspended.
+        self.run_queue_clock();
         self.end_pending_run();
     }
 
@@ -76,6 +81,7 @@ impl Turn<'_> {
             && current.place == Place::Lost(Loss::ConnectionLost)
         {
             current.place = Place::Ended(Fate::Lost(Loss::ConnectionLost));
+            self.stage.overlapped = current.entry.run;
         }
     }
 
@@ -126,6 +132,29 @@ impl Turn<'_> {
             | Fate::Stopped { .. }
             | Fate::Lost(_) => {
                 self.stage.next = Next::Ordinary;
+                self.end_with(fate);
+            }
+        }
+    }
+
+    /// Ends the run as its last start ended. A stop of that one is no stop of the run where an
+    /// earlier attempt may still be alive beside it.
+    pub(super) fn end_with(&mut self, fate: &Fate) {
+        match fate {
+            Fate::Stopped { .. } if self.stage.is_overlapped() => {
+                let lost = Fate::Lost(Loss::ConnectionLost);
+                let message = format!(
+                    "{}; an earlier attempt may be alive, since {}",
+                    self.message_of(fate),
+                    Loss::ConnectionLost.phrase()
+                );
+                self.end_run(self.ending_of(&lost), message, Some(&lost));
+            }
+            Fate::NeverStarted
+            | Fate::Exited(_)
+            | Fate::Received(_)
+            | Fate::Stopped { .. }
+            | Fate::Lost(_) => {
                 self.end_run(self.ending_of(fate), self.message_of(fate), Some(fate));
             }
         }
@@ -135,7 +164,7 @@ impl Turn<'_> {
         let asked_by_person = self.stage.next == Next::PersonsRetry;
         match fate {
             Fate::Exited(exit) | Fate::Received(exit) if exit.code() == IN_PLACE => {
-                let message = format!("the check found the effect in place on {}", self.plan.host);
+                let message = format!("the check found the effect in place on {}", self.host());
                 self.end_run(Ending::Succeeded(Success::Verified), message, None);
             }
             Fate::Exited(exit) | Fate::Received(exit) if exit.code() == ABSENT => {
@@ -176,6 +205,8 @@ impl Turn<'_> {
         if self.is_beyond(&attempt) || self.blocks_launch(&attempt) {
             return;
         }
+        // The host has answered, so its silence is no end any more: the class decides.
+        self.stage.outcome = None;
         if attempt.is_verify() {
             if attempt.direct {
                 self.end_unchecked(&Fate::Lost(loss));
@@ -186,7 +217,6 @@ impl Turn<'_> {
             && (self.stage.cancelled.is_some() || self.goes_on_after_loss(loss, &attempt));
         if !to_be_fenced {
             self.keep_history(&Fate::Lost(loss));
-            self.stage.outcome = None;
             self.end_in_doubt(loss.into(), self.message_of(&Fate::Lost(loss)));
         }
     }
@@ -232,14 +262,15 @@ impl Turn<'_> {
         let until = after(self.now.at, self.backoff(n));
         self.stage.next = Next::Ordinary;
         self.stage.not_before = Some(until);
+        self.stage.unstarted = 0;
         self.stage.queue = Queue { since: Some(until), ..Queue::default() };
     }
 
-    /// Nothing started, so it may be tried as often as the queue limit lets it.
+    /// Nothing of the command started, so it may be tried as often as the queue limit lets it.
     fn try_again_unstarted(&mut self) {
-        let attempts = u32::try_from(self.stage.attempt).unwrap_or(0);
-        let tried = attempts.saturating_sub(self.stage.starts).saturating_sub(1);
-        self.stage.not_before = Some(after(self.now.at, self.backoff(tried)));
+        let until = after(self.now.at, self.backoff(self.stage.unstarted));
+        self.stage.unstarted = self.stage.unstarted.saturating_add(1);
+        self.stage.not_before = Some(until);
     }
 
     fn backoff(&self, n: u32) -> std::time::Duration {
@@ -263,9 +294,26 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the run in doubt. The same doubt again is no change.
+    /// Ends the run in doubt. The same doubt again is no change. Doubt about the check before
+    /// the first start is none about the command, which certainly did not start.
     pub(super) fn end_in_doubt(&mut self, doubt: Doubt, message: String) {
-        let ending = Ending::Unknown(doubt);
+        let own = |a: &Attempt| !self.is_of_earlier_run(a);
+        let first_check = self.stage.starts == 0
+            && self.stage.cancelled.is_none()
+            && self.unfenced().is_some_and(|a| a.is_verify() && own(a));
+        let (ending, message) = if first_check {
+            let message = format!("the check: {message}; the command was not started");
+            (Ending::Failed(Failure::VerifyFailed), message)
+        } else {
+            (Ending::Unknown(doubt), message)
+        };
+        let used = self.asked.resolution.as_ref().map(UsedResolution::from);
+        let used = used.filter(|word| self.stage.resolution.as_ref() == Some(word));
+        let spent = used.is_some_and(|word| {
+            word.verdict == Verdict::Retry
+                && (word.run, word.attempt) == (self.stage.run, self.stage.attempt)
+        });
+        let message = if spent { message + RETRY_IS_SPENT } else { message };
         let same = |o: &Outcome| o.ending == ending || !o.is_unknown();
         if self.stage.deleting.is_some() || self.stage.outcome.as_ref().is_some_and(same) {
             return;
@@ -280,7 +328,9 @@ impl Turn<'_> {
         let last = self.stage.last_start.as_ref().map(|last| last.fate.evidence());
         // What a check showed is about the check. A run that ended without a start never started.
         let unstarted = self.stage.starts == 0 && !matches!(ending, Ending::Unknown(_));
-        let known = current.or(last).or(unstarted.then_some(Evidence::NeverStarted));
+        // An attempt that never started says nothing about one before it that did.
+        let own = current.filter(|e| *e != Evidence::NeverStarted).or(last).or(current);
+        let known = own.or(unstarted.then_some(Evidence::NeverStarted));
         let exit = fate.and_then(Fate::exit);
         self.stage.outcome = Some(Outcome {
             ending,
@@ -334,7 +384,7 @@ impl Turn<'_> {
         };
         let starts = self.stage.starts;
         let counted = if starts > 1 { format!(" after {starts} starts") } else { String::new() };
-        format!("{what} on {}{counted}", self.plan.host)
+        format!("{what} on {}{counted}", self.host())
     }
 
     /// Keeps the ended attempt for `status.attempts`; checks are not attempts of the command.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::outcome::{Ending, Failure, Fate, Loss, Outcome, Success};
+use crate::core::phase::AsItWas;
 use crate::core::plan::{Resolution, Verdict};
 use crate::core::stage::{Deleting, Next, Place, Queue, Stage, UsedResolution};
 
@@ -42,6 +43,9 @@ impl Turn<'_> {
             version: stage.version,
             revision: stage.revision,
             entries: stage.entries,
+            overlapped: stage.overlapped,
+            traces: std::mem::take(&mut stage.traces),
+            untraced: stage.untraced,
             current: stage.current.take(),
             attempts: std::mem::take(&mut stage.attempts),
             resolution: stage.resolution.take(),
@@ -51,9 +55,8 @@ impl Turn<'_> {
 
     pub(super) fn notice_wishes(&mut self) {
         if self.asked.delete && self.stage.deleting.is_none() {
-            let since = self.now.at;
-            self.stage.deleting =
-                Some(Deleting { since, swept: false, blocked: None, abandoned: Vec::new() });
+            let shown = AsItWas::of(self.plan, self.was);
+            self.stage.deleting = Some(Deleting { shown, ..Deleting::new(self.now.at) });
         }
         if self.stage.deleting.is_some() {
             return;
@@ -87,14 +90,16 @@ impl Turn<'_> {
             && resolution.run == self.stage.run
             && resolution.attempt == self.stage.attempt;
         let word = UsedResolution::from(resolution);
-        let used = self.stage.resolution.as_ref() == Some(&word);
-        let retry_of_cancelled =
-            resolution.verdict == Verdict::Retry && self.stage.cancelled.is_some();
-        if !shown || used || retry_of_cancelled {
+        if !shown || self.stage.resolution.as_ref() == Some(&word) {
             return;
         }
         self.stage.resolution = Some(word);
         match resolution.verdict {
+            Verdict::Retry if self.stage.cancelled.is_some() => {
+                if let Some(outcome) = &mut self.stage.outcome {
+                    outcome.message.push_str("; not retried, because this run was cancelled");
+                }
+            }
             Verdict::Succeeded => self.resolve(Ending::Succeeded(Success::Resolved)),
             Verdict::Failed => self.resolve(Ending::Failed(Failure::Resolved)),
             Verdict::Retry => {
@@ -123,11 +128,18 @@ impl Turn<'_> {
     }
 
     /// The queue clock stands still while a run that waits is suspended.
-    fn run_queue_clock(&mut self) {
+    pub(super) fn run_queue_clock(&mut self) {
+        if self.stage.deleting.is_some() {
+            return;
+        }
         let suspended = self.asked.suspend && self.is_pending();
         let queue = &mut self.stage.queue;
         match (suspended, queue.suspended_since) {
-            (true, None) => queue.suspended_since = Some(self.now.at),
+            // A clock that starts after a back-off stands still from then on only.
+            (true, None) => {
+                let starts = queue.since.unwrap_or(self.now.at);
+                queue.suspended_since = Some(self.now.at.max(starts));
+            }
             (false, Some(since)) => {
                 let rest = Duration::try_from(self.now.at.duration_since(since));
                 let ms = rest.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));

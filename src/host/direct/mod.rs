@@ -161,7 +161,8 @@ impl DirectHost {
                     uptime_ms: 0,
                     can_tell: false,
                 };
-                Seen::Prepared { entry: entry.clone(), identity }
+                let (entry, connection) = (entry.clone(), String::new());
+                Seen::Prepared { entry, identity, connection }
             }
         }
     }

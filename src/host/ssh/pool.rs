@@ -3,6 +3,8 @@
 //! One dial at a time; all who wait share it. A failed dial is remembered for a while, so that
 //! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
 
+mod lease;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::lease::Lease;
 use super::dial::{Etiquette, Undialled, dial};
 use super::exec::{self, Started, Unopened};
 use super::outlet::Outlet;
@@ -425,63 +428,6 @@ async fn watch(pool: Weak<Pool>, id: u64, session: Arc<Session>) {
             Some(wait) => next = wait,
             None => return,
         }
-    }
-}
-
-/// One session's place on a connection, given back when dropped.
-pub(super) struct Lease {
-    pool: Arc<Pool>,
-    id: u64,
-    session: Arc<Session>,
-}
-
-impl Lease {
-    pub(super) fn session(&self) -> Arc<Session> {
-        self.session.clone()
-    }
-
-    /// The channel is closed by us and its process may run on: the server keeps its place.
-    pub(super) fn leave_running(&self) {
-        if let Some(live) = self.pool.lock().live(self.id) {
-            live.left += 1;
-        }
-    }
-
-    /// The connection answered too late to be given further commands.
-    pub(super) fn suspect(&self) {
-        if let Some(live) = self.pool.lock().live(self.id) {
-            live.retired = true;
-        }
-    }
-
-    /// Learns from a channel that was not opened.
-    pub(super) fn unopened(&self, fault: &Fault) {
-        let mut state = self.pool.lock();
-        let Some(live) = state.live(self.id) else { return };
-        if fault.cause != Cause::Transient(Transient::ChannelRefused) {
-            live.retired = true;
-            return;
-        }
-        let others = (live.open - 1) + live.left;
-        if others == 0 {
-            live.retired = true;
-            state.remember(fault.clone());
-        }
-        state.limit = state.limit.min(others.max(1));
-        state.learned = Some(Instant::now());
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut state = self.pool.lock();
-        if let Some(live) = state.live(self.id) {
-            live.open -= 1;
-            live.idle_since = Instant::now();
-        }
-        self.pool.sweep(&mut state);
-        drop(state);
-        self.pool.changed.notify_waiters();
     }
 }
 

@@ -1,0 +1,249 @@
+//! What is launched, when, how often, and what keeps it waiting.
+
+use jiff::Timestamp;
+use remote_command::core::action::{Action, Seen, StopReason};
+use remote_command::core::fault::{Standing, Transient};
+use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
+use remote_command::core::phase::{Phase, Truth, summary};
+use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency};
+use remote_command::core::record::{DirectSeen, EntrySeen, HostRecord, Identity, Tree};
+use remote_command::core::stage::{Place, Stage};
+
+use crate::desk::{CLASSES, Desk, alive, channel, exited, follows, gone, marked};
+
+#[test]
+fn a_command_that_succeeds_first_time_costs_three_saves_and_a_quick_one_two() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    assert_eq!(desk.saves, 2);
+    desk.at_ms += 100;
+    let still = desk.entry(alive());
+    assert_eq!((desk.saves, still.action), (2, None));
+    desk.entry(exited(0));
+    assert_eq!((desk.saves, desk.ending()), (3, Some(Ending::Succeeded(Success::Completed))));
+
+    let mut quick = Desk::of(Idempotency::NonIdempotent);
+    quick.launch();
+    quick.entry(exited(0));
+    assert_eq!(quick.saves, 2);
+}
+
+#[test]
+fn a_launch_is_given_once_with_the_save_that_announces_it() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    let launch = desk.launch();
+    assert!(matches!(launch.action, Some(Action::Launch { .. })));
+    assert_eq!(desk.saves, 1);
+    assert!(matches!(desk.wake().action, Some(Action::Probe { .. })));
+    assert!(matches!(desk.pass(5).action, Some(Action::Revoke { .. })));
+}
+
+#[test]
+fn a_revoked_entry_never_started_and_is_tried_again_in_every_class() {
+    for class in CLASSES {
+        let mut desk = Desk::of(class);
+        desk.launch();
+        desk.pass(5);
+        desk.entry(EntrySeen::Revoked);
+        assert_eq!(desk.stage.starts, 0, "{class:?}");
+        assert!(desk.stage.outcome.is_none(), "{class:?}");
+        assert!(matches!(desk.pass(5).action, Some(Action::Prepare { .. })), "{class:?}");
+    }
+}
+
+#[test]
+fn a_revoke_in_another_boot_or_store_proves_nothing() {
+    for (boot, store) in [("other", "store"), ("boot", "other")] {
+        let mut desk = Desk::of(Idempotency::NonIdempotent);
+        desk.launch();
+        let record = desk.record(EntrySeen::Revoked);
+        desk.host(HostRecord { boot: boot.to_owned(), store: store.to_owned(), ..record });
+        assert!(matches!(desk.ending(), Some(Ending::Unknown(_))), "{boot} {store}");
+    }
+}
+
+#[test]
+fn suspension_holds_the_next_launch_and_stops_the_queue_clock() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.suspend = true;
+    assert!(desk.wake().action.is_none());
+    assert_eq!(summary(&desk.plan, &desk.stage).reason, "Suspended");
+    desk.pass(7200);
+    desk.asked.suspend = false;
+    assert!(matches!(desk.pass(3000).action, Some(Action::Prepare { .. })));
+    assert!(desk.ending().is_none());
+}
+
+#[test]
+fn a_standing_fault_stalls_at_once_and_fails_at_the_queue_limit() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.wake();
+    desk.fault(Standing::HostKeyMismatch);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.stalled), (Phase::Pending, Truth::True));
+    assert!(desk.pass(30).action.is_none(), "not hammered");
+    desk.asked.poke = "mended".to_owned();
+    assert!(matches!(desk.pass(1).action, Some(Action::Prepare { .. })));
+    desk.fault(Standing::HostKeyMismatch);
+    assert!(desk.pass(1).action.is_none(), "one look for each change");
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::HostKeyMismatch)));
+}
+
+#[test]
+fn a_transient_fault_is_written_once_and_names_the_failure_at_the_limit() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.wake();
+    desk.fault(Transient::ConnectionRefused);
+    desk.at_ms += 5000;
+    assert!(desk.fault(Transient::ConnectionRefused).wake.is_some());
+    assert_eq!(desk.saves, 1);
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ConnectionRefused)));
+}
+
+#[test]
+fn something_missing_is_not_accepted_and_stalls_after_two_minutes() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    let (reason, message) = ("SecretNotFound".to_owned(), "secret".to_owned());
+    desk.asked.hold = Some(Hold { kind: HoldKind::Missing, reason, message });
+    desk.wake();
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.accepted, said.stalled), (Truth::False, Truth::False));
+    desk.pass(120);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.reconciling, said.stalled), (Truth::False, Truth::True));
+}
+
+/// Guards against looking for the record in another user's store, where there is none.
+#[test]
+fn an_attempt_is_followed_as_the_user_it_was_launched_as() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.program.run_as = Some("postgres".to_owned());
+    desk.launch();
+    desk.entry(alive());
+    desk.plan.program.run_as = Some("root".to_owned());
+    let Some(Action::Probe { entry }) = desk.wake().action else { panic!("not probed") };
+    assert_eq!(entry.run_as.as_deref(), Some("postgres"));
+    desk.asked.delete = true;
+    desk.wake();
+    let ended = desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
+    let Some(Action::Sweep { run_as, .. }) = ended.action else { panic!("not swept") };
+    assert_eq!(run_as.as_deref(), Some("postgres"));
+}
+
+#[test]
+fn a_refused_launch_never_started() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    let launch = desk.launch();
+    let Some(Action::Launch { entry, .. }) = launch.action else { panic!("no launch") };
+    desk.see(Seen::Refused { entry, message: "rebooted".to_owned() });
+    let fate = desk.stage.current.as_ref().map(|current| current.place.clone());
+    assert_eq!(fate, Some(Place::Ended(Fate::NeverStarted)));
+    assert_eq!(summary(&desk.plan, &desk.stage).reason, "HostChanged");
+}
+
+#[test]
+fn a_stage_survives_its_text_and_holds_no_null() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Wiped);
+    desk.fault(Transient::ConnectTimeout);
+    let text = serde_json::to_string(&desk.stage).unwrap_or_default();
+    assert!(!text.contains("null"), "{text}");
+    assert_eq!(serde_json::from_str::<Stage>(&text).ok(), Some(desk.stage.clone()));
+    assert_eq!(
+        serde_json::from_str::<Stage>(&text.replace("\"version\":1", "\"version\":2")).ok(),
+        None
+    );
+    let place = desk.stage.current.map(|current| current.place);
+    assert!(matches!(place, Some(Place::Fencing { loss: Loss::RecordWiped, .. })));
+}
+
+/// Guards against a retry that is given up because the attempt itself took longer than the
+/// queue limit.
+#[test]
+fn an_attempt_lost_after_the_queue_limit_is_fenced_and_followed_by_another() {
+    for class in CLASSES {
+        let mut desk = Desk::running(class);
+        desk.pass(2 * 3600);
+        desk.entry(EntrySeen::Wiped);
+        desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+        follows(&mut desk, class, Doubt::RecordWiped);
+    }
+}
+
+/// Guards against an entry of one kind of execution read by the other's rules.
+#[test]
+fn an_answer_of_the_other_kind_of_execution_says_nothing() {
+    let mut direct = Desk::of(Idempotency::NonIdempotent);
+    direct.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
+    direct.launch();
+    channel(&mut direct, DirectSeen::Running);
+    direct.entry(EntrySeen::Wiped);
+    assert_eq!(direct.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+
+    let mut recorded = Desk::running(Idempotency::NonIdempotent);
+    channel(&mut recorded, DirectSeen::Lost);
+    assert_eq!(recorded.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+}
+
+/// Guards against a launch of an entry on another host than the one it was prepared on.
+#[test]
+fn what_was_prepared_over_another_connection_is_prepared_anew() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.connection = "a".to_owned();
+    let Some(Action::Prepare { entry }) = desk.wake().action else { panic!("no Prepare") };
+    desk.asked.connection = "b".to_owned();
+    let identity = Identity {
+        machine: "machine".to_owned(),
+        boot: "boot".to_owned(),
+        store: "store".to_owned(),
+        uptime_ms: desk.uptime_ms,
+        can_tell: true,
+    };
+    let connection = "a".to_owned();
+    let next = desk.see(Seen::Prepared { entry, identity, connection });
+    assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
+    assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+#[test]
+fn suspended_time_does_not_count_after_a_retry_either() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.asked.suspend = true;
+    let record = desk.record(gone());
+    desk.host(HostRecord { boot: "other".to_owned(), ..record });
+    assert_eq!(summary(&desk.plan, &desk.stage).reason, "Suspended");
+    desk.at_ms += 2 * 3600 * 1000;
+    desk.asked.suspend = false;
+    assert!(matches!(desk.wake().action, Some(Action::Prepare { .. })));
+    desk.pass(3599);
+    assert!(desk.ending().is_none());
+    desk.pass(3);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::LostByReboot)));
+}
+
+#[test]
+fn checks_that_are_lost_again_and_again_are_made_less_and_less_often() {
+    let mut desk = Desk::of(Idempotency::Verifiable);
+    let mut waits = Vec::new();
+    for boot in ["b", "c", "d", "e"] {
+        desk.launch();
+        let record = desk.record(gone());
+        desk.host(HostRecord { boot: boot.to_owned(), ..record });
+        let Some(until) = desk.stage.not_before else { panic!("no back-off") };
+        let at = Timestamp::from_millisecond(1_000_000_000 + desk.at_ms).unwrap_or_default();
+        waits.push(until.duration_since(at).as_secs());
+        desk.at_ms += 60_000;
+    }
+    assert!(waits[3] > 2 * waits[0], "{waits:?}");
+}
+
+#[test]
+fn an_attempt_is_said_to_be_on_the_host_it_was_launched_on() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.host = "db-2".to_owned();
+    assert_eq!(summary(&desk.plan, &desk.stage).message, "running on db-1");
+    desk.entry(exited(3));
+    assert_eq!(summary(&desk.plan, &desk.stage).message, "exit code 3 on db-1");
+}

@@ -1,0 +1,9 @@
+//! The main lines of `decide`, one sentence each: a row of the evidence table per class, the
+//! order of a stop, wishes and limits, and how little is written.
+#![expect(clippy::panic, reason = "tests")]
+
+mod desk;
+mod evidence;
+mod launches;
+mod stops;
+mod wishes;

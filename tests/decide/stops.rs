@@ -1,0 +1,347 @@
+//! Stops, fences and deletion: how they go on, and when they are over.
+
+use remote_command::core::action::{Action, Seen, StopReason};
+use remote_command::core::fault::Transient;
+use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Success};
+use remote_command::core::phase::{Phase, summary};
+use remote_command::core::plan::{Direct, Execution, Idempotency};
+use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, Life, Tree, exit_from_channel};
+use remote_command::core::stage::Place;
+
+use crate::desk::{
+    CLASSES, Desk, alive, channel, claimed, exited, follows, marked, seconds, survivors,
+};
+
+#[test]
+fn after_a_wipe_the_host_is_searched_before_anything_else_may_start() {
+    for class in CLASSES {
+        let mut desk = Desk::running(class);
+        let wiped = desk.entry(EntrySeen::Wiped);
+        if class != Idempotency::NonIdempotent {
+            let Some(Action::Terminate { processes: Some(ids), .. }) = wiped.action else {
+                panic!("{:?} is no search", wiped.action)
+            };
+            assert_eq!(ids.command.pid, 11);
+            desk.with_tree(EntrySeen::Wiped, survivors());
+            assert_eq!(summary(&desk.plan, &desk.stage).reason, "PreviousAttemptUncertain");
+            assert!(matches!(desk.pass(31).action, Some(Action::Kill { .. })));
+            desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+        }
+        follows(&mut desk, class, Doubt::RecordWiped);
+    }
+}
+
+#[test]
+fn survivors_of_kill_are_named_and_asked_about_until_they_are_gone() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Wiped);
+    desk.with_tree(EntrySeen::Wiped, survivors());
+    desk.pass(31);
+    desk.with_tree(EntrySeen::Wiped, survivors());
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::SurvivorsRemain)));
+    assert!(summary(&desk.plan, &desk.stage).message.contains("11 (it, user 0)"));
+    assert!(matches!(desk.pass(3600).action, Some(Action::Kill { .. })));
+    desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+    follows(&mut desk, Idempotency::Idempotent, Doubt::RecordWiped);
+}
+
+#[test]
+fn cancel_is_saved_with_its_reason_then_term_then_kill_then_verified() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    let stop = desk.wake();
+    let Some(Action::Terminate { reason: StopReason::Cancelled, .. }) = stop.action else {
+        panic!("{:?}", stop.action)
+    };
+    let mark = EntrySeen::Claimed(Claimed {
+        stop: Some(StopReason::Cancelled),
+        ..claimed(Life::Alive, Life::Alive)
+    });
+    desk.with_tree(mark, survivors());
+    assert!(desk.ending().is_none(), "not before it is verified");
+    assert!(matches!(desk.pass(31).action, Some(Action::Kill { .. })));
+    desk.with_tree(marked(StopReason::Cancelled, None), Tree::Empty);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+#[test]
+fn an_exit_before_the_stop_mark_is_the_result_and_one_after_it_is_ours() {
+    let mut early = Desk::running(Idempotency::NonIdempotent);
+    early.asked.cancel = true;
+    early.wake();
+    early.entry(exited(0));
+    assert_eq!(early.ending(), Some(Ending::Succeeded(Success::Completed)));
+
+    let mut ours = Desk::running(Idempotency::NonIdempotent);
+    ours.asked.cancel = true;
+    ours.wake();
+    ours.with_tree(marked(StopReason::Cancelled, Some(0)), Tree::Empty);
+    assert_eq!(ours.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+#[test]
+fn the_hosts_own_deadline_is_an_execution_timeout() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.with_tree(marked(StopReason::ExecutionTimeout, None), Tree::Empty);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ExecutionTimeout)));
+}
+
+#[test]
+fn a_dead_watcher_is_stood_in_for() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.pass(3600 + 31);
+    let unwatched = Claimed { watch: Life::Gone, ..claimed(Life::Alive, Life::Alive) };
+    let stop = desk.entry(EntrySeen::Claimed(unwatched));
+    let Some(Action::Terminate { reason, .. }) = stop.action else { panic!("{:?}", stop.action) };
+    assert_eq!(reason, StopReason::ExecutionTimeout);
+}
+
+#[test]
+fn time_that_a_host_was_suspended_is_left_to_its_own_deadline() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.pass(3600 + 31);
+    assert!(desk.entry(alive()).action.is_none());
+}
+
+#[test]
+fn silence_of_the_command_is_judged_by_two_probes_of_one_boot() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.limits.idle = Some(seconds(60));
+    desk.launch();
+    desk.entry(alive());
+    desk.pass(50);
+    desk.entry(alive());
+    desk.pass(10);
+    let stop = desk.entry(alive());
+    let Some(Action::Terminate { reason, .. }) = stop.action else { panic!("{:?}", stop.action) };
+    assert_eq!(reason, StopReason::IdleTimeout);
+}
+
+#[test]
+fn time_without_contact_is_no_silence_of_the_command() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.limits.idle = Some(seconds(60));
+    desk.launch();
+    desk.entry(alive());
+    desk.pass(50);
+    desk.fault(Transient::ConnectionLost);
+    desk.pass(50);
+    assert!(desk.entry(alive()).action.is_none());
+    desk.pass(59);
+    assert!(desk.entry(alive()).action.is_none());
+    desk.pass(1);
+    assert!(matches!(desk.entry(alive()).action, Some(Action::Terminate { .. })));
+}
+
+#[test]
+fn cancel_before_the_launch_starts_nothing() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    assert!(desk.wake().action.is_none());
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+#[test]
+fn a_cancelled_launch_is_revoked_first() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.launch();
+    desk.asked.cancel = true;
+    assert!(matches!(desk.wake().action, Some(Action::Revoke { .. })));
+    desk.entry(EntrySeen::Revoked);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+#[test]
+fn a_stop_that_cannot_be_asked_for_is_unknown_and_carried_out_later() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    desk.wake();
+    desk.fault(Transient::ConnectTimeout);
+    assert_eq!(summary(&desk.plan, &desk.stage).reason, "Stopping");
+    desk.pass(3600);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.stop_requested), (Phase::Unknown, true));
+    assert!(matches!(desk.pass(3600).action, Some(Action::Terminate { .. })));
+    desk.with_tree(marked(StopReason::Cancelled, None), Tree::Empty);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+#[test]
+fn deletion_revokes_stops_verifies_and_sweeps_in_this_order() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.launch();
+    desk.asked.delete = true;
+    assert!(matches!(desk.wake().action, Some(Action::Revoke { .. })));
+    let started = desk.entry(alive());
+    assert!(matches!(started.action, Some(Action::Terminate { reason: StopReason::Deleted, .. })));
+    let ended = desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
+    assert!(matches!(ended.action, Some(Action::Sweep { .. })));
+    assert!(!desk.stage.released());
+    desk.see(Seen::Swept { uid: "uid".to_owned() });
+    assert!(desk.stage.released());
+}
+
+#[test]
+fn deletion_gives_up_after_its_limit_and_says_what_stays() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.delete = true;
+    desk.wake();
+    desk.fault(Transient::ConnectTimeout);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!(said.deleting.map(|c| c.reason), Some("CleanupBlocked"));
+    desk.pass(600);
+    assert!(desk.stage.released());
+    let said = summary(&desk.plan, &desk.stage);
+    let cleanup = said.deleting.unwrap_or_else(|| panic!("not deleting"));
+    assert_eq!((cleanup.reason, said.phase), ("Abandoned", Phase::Running));
+    assert!(cleanup.message.contains("process 11"), "{}", cleanup.message);
+}
+
+/// Guards against "stopped" where only the second of two attempts was.
+#[test]
+fn a_stop_beside_an_attempt_that_may_be_alive_is_no_stop_of_the_run() {
+    let overlapping = Direct { no_shell: false, forced_command: false, may_overlap: true };
+    let stops: [fn(&mut Desk); 2] = [|desk| desk.asked.cancel = true, |desk| drop(desk.pass(3600))];
+    for stop in stops {
+        let mut desk = Desk::of(Idempotency::Idempotent);
+        desk.plan.execution = Execution::Direct(overlapping.clone());
+        desk.launch();
+        channel(&mut desk, DirectSeen::Running);
+        channel(&mut desk, DirectSeen::Lost);
+        desk.at_ms += 5000;
+        desk.launch();
+        channel(&mut desk, DirectSeen::Running);
+        stop(&mut desk);
+        desk.wake();
+        channel(&mut desk, DirectSeen::Exited(exit_from_channel(Err("TERM".to_owned()))));
+        let said = summary(&desk.plan, &desk.stage);
+        assert_eq!((said.reason.as_str(), said.stop_requested), ("ConnectionLost", true));
+        assert_eq!(said.evidence, Some(Evidence::ConnectionLost));
+    }
+}
+
+#[test]
+fn the_grace_is_the_one_the_attempt_was_launched_with() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.plan.limits.termination = seconds(1);
+    desk.asked.cancel = true;
+    let Some(Action::Terminate { grace_ms, .. }) = desk.wake().action else { panic!("no stop") };
+    assert_eq!(grace_ms, 30_000);
+}
+
+#[test]
+fn while_deleting_phase_and_reason_stay_as_they_were() {
+    let shown = |desk: &Desk| {
+        let said = summary(&desk.plan, &desk.stage);
+        (said.phase, said.reason, said.message, said.accepted, said.stalled)
+    };
+    let mut launching = Desk::of(Idempotency::NonIdempotent);
+    launching.launch();
+    let mut fenced = Desk::running(Idempotency::Idempotent);
+    fenced.entry(EntrySeen::Wiped);
+    for mut desk in [launching, fenced, Desk::running(Idempotency::NonIdempotent)] {
+        let before = shown(&desk);
+        desk.asked.delete = true;
+        desk.wake();
+        assert_eq!(shown(&desk), before);
+        if desk.stage.current.as_ref().is_some_and(|c| c.place == Place::Launching) {
+            desk.entry(EntrySeen::Revoked);
+        } else {
+            desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
+        }
+        assert!(desk.stage.current.as_ref().is_some_and(|c| c.is_fenced()));
+        assert_eq!(shown(&desk), before);
+    }
+}
+
+#[test]
+fn cancel_during_a_fence_is_shown_as_stopping() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Wiped);
+    desk.asked.cancel = true;
+    desk.wake();
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.reason.as_str()), (Phase::Running, "Stopping"));
+}
+
+#[test]
+fn a_host_that_does_not_look_for_what_is_left_is_believed_to_be_unable_to() {
+    let mut desk = Desk::running(Idempotency::Idempotent);
+    desk.entry(EntrySeen::Revoked);
+    for _ in 0..2 {
+        desk.pass(1);
+        desk.entry(EntrySeen::Revoked);
+    }
+    assert!(matches!(desk.pass(31).action, Some(Action::Kill { .. })));
+    desk.entry(EntrySeen::Revoked);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::SurvivorsRemain)));
+}
+
+#[test]
+fn deletion_names_an_attempt_that_another_was_allowed_beside() {
+    let mut desk = Desk::of(Idempotency::Idempotent);
+    desk.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: true });
+    desk.launch();
+    channel(&mut desk, DirectSeen::Running);
+    channel(&mut desk, DirectSeen::Lost);
+    desk.at_ms += 5000;
+    desk.launch();
+    channel(&mut desk, DirectSeen::Exited(exit_from_channel(Ok(0))));
+    desk.asked.delete = true;
+    desk.wake();
+    let left = desk.stage.deleting.map(|deleting| deleting.abandoned).unwrap_or_default();
+    assert_eq!(left, ["an attempt of run 1 may be alive on db-1"]);
+}
+
+#[test]
+fn what_outlives_a_stop_is_not_said_to_be_left_running_on_purpose() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    desk.wake();
+    desk.with_tree(marked(StopReason::Cancelled, Some(0)), survivors());
+    assert!(summary(&desk.plan, &desk.stage).left_running.is_empty());
+}
+
+/// Guards against records left on a host that a RemoteHost had pointed to before.
+#[test]
+fn deletion_sweeps_the_stores_of_earlier_attempts_too_and_names_what_it_cannot() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.connection = "old".to_owned();
+    desk.launch();
+    desk.entry(exited(0));
+    desk.asked.connection = "new".to_owned();
+    desk.asked.rerun_token = "again".to_owned();
+    desk.plan.host = "db-2".to_owned();
+    desk.wake();
+    desk.machine = "machine-2".to_owned();
+    desk.launch();
+    desk.entry(exited(0));
+    desk.asked.delete = true;
+    let swept = |uid: &str| Seen::Swept { uid: uid.to_owned() };
+    let mut over = Vec::new();
+    for seen in [Seen::Nothing, swept("uid")] {
+        let Some(sweep @ Action::Sweep { .. }) = desk.see(seen).action else { panic!("no sweep") };
+        over.push(desk.stage.connection_for(&sweep, &desk.asked).to_owned());
+        assert!(!desk.stage.released());
+    }
+    assert_eq!(over, ["new", "old"]);
+    desk.see(swept("uid"));
+    assert!(desk.stage.released());
+
+    let mut gone = desk;
+    gone.stage.deleting = None;
+    gone.machine = "machine-3".to_owned();
+    gone.asked.delete = false;
+    gone.asked.rerun_token = "a third time".to_owned();
+    gone.wake();
+    gone.launch();
+    gone.entry(exited(0));
+    gone.asked.delete = true;
+    gone.wake();
+    gone.see(swept("uid"));
+    gone.fault(Transient::ConnectTimeout);
+    gone.pass(600);
+    let left = gone.stage.deleting.map(|deleting| deleting.abandoned).unwrap_or_default();
+    assert_eq!(left, ["earlier records of uid may stay on db-2"]);
+}
