@@ -98,7 +98,11 @@ rc_report_claimed() {
     rc_reply "claim $rc_s $rc_sstart $rc_c $rc_cstart $rc_cup $rc_cboot $rc_lives"
     rc_mark=$rc_uid_of/${rc_name%%-*}/${rc_name#*-}
     rc_mark=${rc_mark%v}/$rc_token
-    if rc_read_exit; then
+    # Before the look: whoever held a stream that has ended is then not named as alive.
+    rc_read_exit
+    rc_report_output out
+    rc_report_output err
+    if [ "$rc_exit" ]; then
         rc_reply "exit $rc_exit"
         if [ "$rc_xwhy" = - ]; then rc_look_left; else rc_reply "stop $rc_xwhy"; rc_look; fi
     elif rc_read_stop; then
@@ -107,8 +111,6 @@ rc_report_claimed() {
     elif [ "$1" = look ]; then
         rc_look
     fi
-    rc_report_output out
-    rc_report_output err
 }
 
 rc_report_output() {
@@ -141,23 +143,33 @@ rc_look_left() {
     rc_look
 }
 
+# Those that have ended before they could be named are no answer: then it is looked again.
 rc_look() {
-    rc_is_empty
-    case $? in
-    0) rc_tree=empty ;;
-    2) rc_tree=cannot ;;
-    *)
+    rc_tries=0 rc_named=
+    while [ -z "$rc_named" ] && [ "$rc_tries" -lt 3 ]; do
+        rc_is_empty
+        case $? in
+        0) rc_tree=empty; return ;;
+        2) rc_tree=cannot; return ;;
+        esac
         rc_tree=alive
-        for rc_l in $rc_found; do
-            rc_l=${rc_l%:*} rc_comm= rc_owner=0
-            { IFS= read -r rc_comm; } 2>/dev/null <"$rc_proc/$rc_l/comm" || [ "$rc_comm" ] || continue
-            while read -r rc_t rc_w rc_x; do
-                case $rc_t in Uid:) rc_owner=$rc_w; break ;; esac
-            done 2>/dev/null <"$rc_proc/$rc_l/status"
-            rc_reply "left $rc_l $rc_owner $rc_comm"
-        done
-        ;;
-    esac
+        rc_name_found
+        rc_tries=$((rc_tries + 1))
+    done
+}
+
+rc_name_found() {
+    for rc_l in $rc_found; do
+        rc_l=${rc_l%:*} rc_comm= rc_owner=0
+        rc_stat "$rc_l" || continue
+        case $rc_state in Z | X) [ "$rc_threads" -gt 1 ] || continue ;; esac
+        { IFS= read -r rc_comm; } 2>/dev/null <"$rc_proc/$rc_l/comm" || [ "$rc_comm" ] || continue
+        while read -r rc_t rc_w rc_x; do
+            case $rc_t in Uid:) rc_owner=$rc_w; break ;; esac
+        done 2>/dev/null <"$rc_proc/$rc_l/status"
+        rc_reply "left $rc_l $rc_owner $rc_comm"
+        rc_named=1
+    done
 }
 
 # Words: boot, store, latest uptime, output limit, seconds to the deadline, seconds of grace,

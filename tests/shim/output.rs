@@ -3,6 +3,7 @@
 use std::fs;
 
 use remote_command::core::action::StopReason;
+use remote_command::core::record::Tree;
 use remote_command::host::{Host as _, Stream};
 
 use crate::rig::{LIMIT, Rig, Sh, claim_of, exit_of, is_alive, text_of};
@@ -22,6 +23,7 @@ under_every_shell! {
     output_nobody_reads_is_no_obstacle
     a_command_whose_entry_was_wiped_can_go_on_writing
     output_goes_on_when_somebody_ended_what_stores_it
+    whoever_held_a_stream_that_has_ended_is_not_named_as_alive
 }
 
 async fn output_is_cut_at_exactly_its_limit_and_the_writer_never_knows(sh: Sh) {
@@ -212,4 +214,19 @@ async fn output_goes_on_when_somebody_ended_what_stores_it(sh: Sh) {
     attempt.finished().await;
     assert_eq!(attempt.output(Stream::Stdout).await, b"first\nsecond\n");
     assert!(!attempt.probe().await.output.stdout.truncated);
+}
+
+async fn whoever_held_a_stream_that_has_ended_is_not_named_as_alive(sh: Sh) {
+    let rig = Rig::new(sh);
+    for _ in 0..15 {
+        let mut attempt = rig.script("(sleep 0.1; printf later) & exit 0");
+        attempt.launch().await;
+        let record = attempt
+            .until("exit and end of output", |record| {
+                let output = &record.output;
+                exit_of(record).is_some() && output.stdout.ended && output.stderr.ended
+            })
+            .await;
+        assert_eq!(record.tree, Tree::Empty);
+    }
 }
