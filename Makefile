@@ -30,9 +30,10 @@ operator-restart: build ## Kill the playground's operator with SIGKILL and start
 build: tools ## Build the operator and the playground in release mode
 	@cargo build --release --bin remote-command --example playground
 
+# Most tests wait most of the time: four at once, on few cores too.
 .PHONY: test
 test: test-tools format-check lint ## Formatting, lints, generated files and every test
-	@cargo test --no-fail-fast
+	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --no-fail-fast
 
 .PHONY: lint
 lint: ## Clippy with the house lints; dependencies against deny.toml
