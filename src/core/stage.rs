@@ -25,6 +25,10 @@ pub const VERSION: u32 = 1;
 /// How many stores of earlier attempts are kept in mind.
 const TRACES: usize = 8;
 
+/// How many bytes the ways to them may take: a stage is part of an object, whose size has a
+/// limit.
+const TRACE_BYTES: usize = 256 * 1024;
+
 /// How many ended attempts are kept.
 pub const HISTORY: usize = 10;
 
@@ -191,9 +195,11 @@ impl Stage {
             known.push(store(trace));
             fresh
         });
-        let surplus = self.traces.len().saturating_sub(TRACES);
-        self.traces.drain(..surplus);
-        self.untraced = self.untraced.saturating_add(u32::try_from(surplus).unwrap_or(u32::MAX));
+        let bytes = |traces: &[Trace]| traces.iter().map(|t| t.connection.len()).sum::<usize>();
+        while self.traces.len() > TRACES || bytes(&self.traces) > TRACE_BYTES {
+            self.traces.remove(0);
+            self.untraced = self.untraced.saturating_add(1);
+        }
     }
 
     /// True when another run than this one is asked for: by a new `rerunToken` or, under

@@ -69,9 +69,9 @@ impl Machine {
         let mut slot = lock(&self.shells);
         let now = Instant::now();
         let in_use = slot.0.get_or_insert_with(|| {
-            tokio::spawn(close_when_idle(Arc::downgrade(&self.shells)));
             let link: Arc<dyn Transport> = Arc::new(Link(self.pool.clone()));
             let shells = Arc::new(Shells::new(link, self.account.clone()));
+            tokio::spawn(close_when_idle(Arc::downgrade(&self.shells), Arc::downgrade(&shells)));
             InUse { shells, used: now }
         });
         in_use.used = now;
@@ -156,13 +156,17 @@ fn user(action: &Action) -> &Option<String> {
     }
 }
 
-async fn close_when_idle(slot: Weak<Mutex<Slot>>) {
+/// Closes these shells once they are idle, unless others have taken their place by then.
+async fn close_when_idle(slot: Weak<Mutex<Slot>>, shells: Weak<Shells>) {
     let mut wait = IDLE;
     loop {
         tokio::time::sleep(wait).await;
         let Some(slot) = slot.upgrade() else { return };
         let mut slot = lock(&slot);
         let Some(in_use) = &slot.0 else { return };
+        if !std::ptr::eq(Arc::as_ptr(&in_use.shells), shells.as_ptr()) {
+            return;
+        }
         let idle = in_use.used.elapsed();
         if slot.is_forced() {
             wait = IDLE;
@@ -232,7 +236,8 @@ mod tests {
         };
         tokio::time::advance(2 * FORCED_REST).await;
         assert!(kept().await);
-        tokio::spawn(close_when_idle(Arc::downgrade(&machine.shells)));
+        let slot = Arc::downgrade(&machine.shells);
+        tokio::spawn(close_when_idle(slot, Arc::downgrade(&shells)));
         tokio::time::sleep(FORCED_REST / 2).await;
         assert!(machine.is_used() && kept().await, "being idle does not forget it");
         tokio::time::sleep(FORCED_REST).await;

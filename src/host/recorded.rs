@@ -31,6 +31,8 @@ pub const REPLY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Helper shells of one user on one transport: two, so that a slow verb does not hold up the rest.
 const SHELLS: usize = 2;
+/// How many reply limits a verb waits for one of them while one is being opened.
+const TURNS: u32 = 6;
 
 /// The helper shells of one account. Made once for a transport and shared.
 pub struct Shells {
@@ -164,14 +166,15 @@ impl Shells {
     }
 
     /// Waits for one of the user's shells. While one is being opened, the limits of its
-    /// stages are what bounds the wait.
+    /// stages are what bounds the wait; but not for one caller after the other.
     async fn turn<'a>(&self, pool: &'a Pool) -> Result<SemaphorePermit<'a>, Fault> {
         let acquiring = pool.permits.acquire();
         tokio::pin!(acquiring);
+        let latest = Instant::now() + self.reply_limit * TURNS;
         loop {
             match timeout(self.reply_limit, &mut acquiring).await {
                 Ok(permit) => return permit.map_err(|_| closed()),
-                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 => {}
+                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 && Instant::now() < latest => {}
                 Err(_) => {
                     let limit = self.reply_limit;
                     let message = format!("the helper shells stayed in use for {limit:?}");

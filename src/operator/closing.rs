@@ -49,7 +49,7 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// Takes note that the host has no files of any of the stage's entries.
+    /// Takes note that the store of the stage's last attempt has no files of the object.
     pub fn note(&self, uid: &str, stage: &Stage) {
         locked(&self.entries).insert(uid.to_owned(), stage.entries);
     }
@@ -64,7 +64,9 @@ impl Swept {
     /// was ever launched, or all of it has ended and was swept.
     pub fn leaves_nothing(&self, uid: &str, stage: &Stage) -> bool {
         let Some(current) = &stage.current else { return true };
-        current.is_fenced() && locked(&self.entries).get(uid) == Some(&stage.entries)
+        let elsewhere = !stage.traces.is_empty() || stage.untraced > 0 || stage.overlapped > 0;
+        let swept = locked(&self.entries).get(uid) == Some(&stage.entries);
+        !elsewhere && swept && current.is_fenced()
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Check {
     pause: Duration,
     look: Duration,
     patience: Patience,
+    /// Of the spec that the check under way is about.
+    generation: Option<i64>,
 }
 
 /// What a check is made of. Another one is a reason to check again.
@@ -75,6 +77,14 @@ struct Basis {
     way: Result<Connection, Hold>,
     /// Of the Secrets and ConfigMaps on the way.
     versions: Vec<Version>,
+}
+
+impl Basis {
+    /// Whether all that is referred to is there.
+    fn is_complete(&self) -> bool {
+        let there = |version: &Version| matches!(version, Version::Seen(Some(_)));
+        self.way.is_ok() && self.versions.iter().all(there)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,13 +105,15 @@ impl Check {
         let lookup = Namespace::new(context.client.clone(), &view.namespace);
         let (pause, look) = (FIRST_PAUSE, FIRST_PAUSE);
         let patience = Patience::default();
-        Self { context, view, lookup, last: None, fresh, pause, look, patience }
+        let (last, generation) = (None, None);
+        Self { context, view, lookup, last, fresh, pause, look, patience, generation }
     }
 
     /// Checks, for ever.
     pub async fn run(mut self) {
         loop {
             let host = self.view.host.borrow_and_update().clone();
+            self.generation = host.metadata.generation;
             self.view.others.borrow_and_update();
             let Some(basis) = self.basis(&host).await else {
                 sleep(jittered(FIRST_PAUSE)).await;
@@ -148,13 +160,17 @@ impl Check {
     }
 
     /// Begins anew with connections and pauses when a check would be made of something else
-    /// than the last one.
+    /// than the last one. Connections that stand are kept while something is missing: there
+    /// would be no others, and what runs is still to be followed and stopped over them.
     fn note(&mut self, basis: &Basis, host: &RemoteHost) {
         let changed = self.last.as_ref().is_some_and(|last| last != basis);
-        if changed || std::mem::take(&mut self.fresh) {
+        if changed || self.fresh {
+            (self.pause, self.look) = (FIRST_PAUSE, FIRST_PAUSE);
+        }
+        if (changed || self.fresh) && basis.is_complete() {
+            self.fresh = false;
             let name = host.metadata.name.as_deref().unwrap_or_default();
             self.context.hosts.poke(&self.view.namespace, name);
-            (self.pause, self.look) = (FIRST_PAUSE, FIRST_PAUSE);
         }
         self.last = Some(basis.clone());
     }
@@ -228,7 +244,6 @@ impl Check {
         mut listener: Option<&mut Listener>,
         mut again: Instant,
     ) -> Woken {
-        let generation = self.view.host.borrow().metadata.generation;
         let mut look_at = Instant::now() + self.next_look(verdict);
         let mut tell_at = Instant::now() + jittered(USE_PERIOD);
         loop {
@@ -238,7 +253,7 @@ impl Check {
                         // The host is gone, and this check about to be ended.
                         return std::future::pending().await;
                     }
-                    if self.view.host.borrow().metadata.generation == generation {
+                    if self.view.host.borrow().metadata.generation == self.generation {
                         continue;
                     }
                     return Woken::Due;

@@ -5,9 +5,9 @@
 //! Lease keeps two operators from getting in each other's way.
 //!
 //! Every write carries the resourceVersion that was read, so two candidates cannot both win,
-//! and only the fields it means to change. Clocks of different machines are never compared: a lease has run out when
-//! its record did not change for its whole duration on the *local* monotonic clock. Each
-//! term of a holder has its number (`leaseTransitions`), so that a process whose own
+//! and only the fields it means to change. Clocks of different machines are never compared: a
+//! lease has run out when its record did not change for its whole duration on the *local*
+//! monotonic clock. Each term of a holder has its number (`leaseTransitions`), so that a process whose own
 //! identity was taken over by its successor notices. A term that this state directory knows
 //! to have been its own is taken up again at once: its process cannot be alive. The identity
 //! alone proves nothing, as two operators may have been given the same.

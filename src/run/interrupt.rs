@@ -1,9 +1,15 @@
 //! Ctrl-C and SIGTERM, counted.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Signals this close together are one: timeout(1) and a terminal that goes tell a process
+/// and then its whole group.
+const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// What the person at the keyboard wants by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +31,17 @@ pub fn listen(detach: bool) -> io::Result<watch::Receiver<Wanted>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let (tell, wanted) = watch::channel(Wanted::Results);
     tokio::spawn(async move {
+        let mut heard: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
                 () = tell.closed() => return,
             }
-            tell.send_modify(|wanted| *wanted = after(*wanted, detach));
+            if heard.is_none_or(|at| at.elapsed() >= AT_ONCE) {
+                heard = Some(Instant::now());
+                tell.send_modify(|wanted| *wanted = after(*wanted, detach));
+            }
         }
     });
     Ok(wanted)

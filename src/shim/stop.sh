@@ -1,8 +1,8 @@
 # Ending a process tree: who belongs to it, the mark that says why, and the grace.
 #
 # It reaches what descends from the command, what shares its session or group, what carries
-# the attempt's marker in its environment, and what is in its cgroup. The supervisor and its drains are in a
-# session of their own and not reached: they record the end.
+# the attempt's marker in its environment, and what is in its cgroup. The supervisor and its
+# drains are in a session of their own and not reached: they record the end.
 
 # The living members of the tree in rc_found; 2 when this host offers no way to look.
 # Needs rc_c, rc_cstart, rc_s, rc_sstart and rc_mark; rc_here is 1 when they are of this boot.
@@ -28,8 +28,8 @@ rc_scan() {
     rc_close_over
 }
 
-# Pids of who carries the marker or is in the attempt's cgroup, in rc_carriers. Not every grep looks behind a NUL: then
-# the shell reads, which drops NULs.
+# Pids of who carries the marker or is in the attempt's cgroup, in rc_carriers. Not every grep
+# looks behind a NUL: then the shell reads, which drops NULs.
 rc_find_carriers() {
     rc_carriers=' '
     case ${rc_sees:-} in
@@ -57,6 +57,8 @@ rc_find_carriers() {
             [ "$rc_l" = 0 ] || rc_carriers="$rc_carriers$rc_l "
         done 2>/dev/null <"$rc_f"
     done
+    # The cgroup may go while it is looked at, with the last of its processes.
+    return 0
 }
 
 # Removes the attempt's cgroup unless somebody is in it.

@@ -276,9 +276,11 @@ rc_is_watched() {
 }
 
 # The deadline's reason for stopping, written before anything is signalled. Fails when the end
-# came first. Where the entry is gone there is nothing to write to.
+# came first. Where the entry is gone there is nothing to write to, and what is damaged stays so.
 rc_mark_deadline() {
-    while [ -d "$rc_dir" ]; do
+    rc_tries=0
+    while [ -d "$rc_dir" ] && [ "$rc_tries" -lt 60 ]; do
+        rc_tries=$((rc_tries + 1))
         rc_mark_stop ExecutionTimeout deadline
         rc_read_exit && [ "$rc_xwhy" = - ] && return 1
         ! rc_read_stop || return 0
@@ -292,6 +294,8 @@ rc_mark_deadline() {
 # than asked for.
 rc_drain() {
     trap '' HUP INT QUIT TERM
+    # A limit on the size of files is an error of dd's, and not the end of it.
+    (trap '' XFSZ) 2>/dev/null && trap '' XFSZ
     rc_f=$rc_dir/$1 rc_got=0 rc_end=
     rc_cut=0
     while rc_n=$((rc_limit - rc_got)); [ "$rc_n" -gt 0 ]; do

@@ -277,7 +277,8 @@ rc_stop_claimed() {
 rc_revoke() {
     if rc_enter && [ ! -e "$rc_dir/claim" ] && [ "$1" = "${rc_boot:--}" ] && [ "$2" = "$rc_sid" ]; then
         rc_uptime
-        rc_take_back
+        rc_take_back || [ -e "$rc_dir/claim" ] ||
+            rc_reply 'fault the claim could not be taken back: nothing can be written to the store'
     fi
     rc_report
 }

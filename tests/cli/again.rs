@@ -146,12 +146,28 @@ fn a_second_interrupt_leaves_it_running_and_it_can_be_run_to_its_end() {
     run.read_to("up");
     run.signal(Signal::SIGINT);
     run.read_to("stubborn");
-    run.signal(Signal::SIGTERM);
+    // Signals that come together are one.
+    assert!(block_until(LIMIT, || {
+        run.signal(Signal::SIGTERM);
+        run.0.try_wait().unwrap().is_some()
+    }));
     let told = run.told();
     assert_eq!(told.code(), 226, "{told:?}");
     assert!(told.last().contains("left running"), "{told:?}");
     assert!(!bench.processes().is_empty());
     assert_eq!(bench.run(&text, &[]).code(), 224, "a cancel that was seen is final");
+}
+
+#[test]
+fn an_interrupt_that_comes_by_two_signals_is_one() {
+    let bench = Bench::local();
+    let mut run = Running::start(&mut bench.command(&script("a", "echo up; sleep 300"), &[]));
+    run.read_to("up");
+    run.signal(Signal::SIGTERM);
+    run.signal(Signal::SIGINT);
+    let told = run.told();
+    assert_eq!(told.code(), 224, "{told:?}");
+    assert!(bench.processes().is_empty());
 }
 
 #[test]

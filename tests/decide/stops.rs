@@ -220,6 +220,33 @@ fn a_stop_beside_an_attempt_that_may_be_alive_is_no_stop_of_the_run() {
     }
 }
 
+/// Guards against a second end told of a channel that we closed ourselves.
+#[test]
+fn a_direct_command_that_could_not_be_stopped_stays_what_it_was_said_to_be() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.execution =
+        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
+    desk.launch();
+    channel(&mut desk, DirectSeen::Running);
+    desk.asked.cancel = true;
+    desk.wake();
+    channel(&mut desk, DirectSeen::Running);
+    desk.pass(31);
+    desk.wake();
+    channel(&mut desk, DirectSeen::Running);
+    let told = summary(&desk.plan, &desk.stage);
+    assert_eq!((told.reason.as_str(), told.stop_requested), ("SurvivorsRemain", true));
+    desk.pass(10);
+    channel(&mut desk, DirectSeen::Lost);
+    let now = summary(&desk.plan, &desk.stage);
+    assert_eq!((now.reason, now.message, now.stop_requested), (told.reason, told.message, true));
+    // The word of a person is all there ever is; and deletion does not wait for more.
+    desk.asked.delete = true;
+    desk.wake();
+    channel(&mut desk, DirectSeen::Lost);
+    assert!(desk.stage.released());
+}
+
 #[test]
 fn the_grace_is_the_one_the_attempt_was_launched_with() {
     let mut desk = Desk::running(Idempotency::NonIdempotent);

@@ -77,3 +77,22 @@ async fn an_object_whose_finalizer_somebody_removed_is_logged_and_its_namesake_i
         .await;
     assert_eq!(world.sleepers(), 1, "what runs on the host is not touched");
 }
+
+/// What refers to a Secret looks for another way once it is gone, and there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_command_is_ended_over_the_connection_that_stands_when_its_secret_is_gone() {
+    let world = World::new().await;
+    world.declare_host("other").await;
+    world.host_shows("other", "True", "Connected").await;
+    world.command("runs", json!({"command": ["sleep", "1000"]})).await;
+    world.reaches("it runs", async || world.sleepers() == 1).await;
+    world.shows("runs", "Running", "Running").await;
+    world.delete_secret("ssh").await;
+    world.hosts().delete("other", &DeleteParams::default()).await.unwrap();
+    world.host_shows("local", "False", "SecretNotFound").await;
+    world.delete("runs").await;
+    world.is_gone("runs").await;
+    assert_eq!(world.sleepers(), 0);
+    let events = world.events("runs").await;
+    assert!(events.iter().all(|(reason, _)| reason != "Abandoned"), "{events:?}");
+}

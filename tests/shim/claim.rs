@@ -9,7 +9,7 @@ use remote_command::core::record::{EntrySeen, Tree};
 use remote_command::host::Stream;
 use tokio::task::JoinHandle;
 
-use crate::rig::{Attempt, LIMIT, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
+use crate::rig::{Attempt, LIMIT, Mounted, Rig, Sh, claim_of, claimed, is_alive, record, text_of};
 use crate::support::processes::{Identity, Signal, children};
 use crate::support::until;
 
@@ -27,6 +27,7 @@ under_every_shell! {
     a_revoked_claim_of_another_boot_proves_nothing
     a_claim_that_somebody_removed_is_not_an_entry_that_never_started
     an_entry_that_has_ended_never_counts_as_unstarted
+    a_revoke_that_can_take_nothing_is_no_answer
     a_launch_that_finds_its_entry_taken_tells_by_whom_and_is_not_refused
     every_verb_may_be_repeated_and_come_late
     a_tombstone_turns_away_every_later_launch
@@ -92,6 +93,20 @@ fn stall_the_next_claim(rig: &Rig) {
                   exec /bin/ln \"$@\"\n";
     rig.program("ln", script);
     fs::write(rig.place.join("hold"), "").unwrap();
+}
+
+async fn a_revoke_that_can_take_nothing_is_no_answer(sh: Sh) {
+    let mounts = "mount -t tmpfs -o mode=700 none $1/state";
+    let mounted = Mounted::new(sh, mounts).await;
+    let mut attempt = mounted.rig.command(&["/bin/true"]);
+    attempt.prepare().await;
+    mounted.run("mount -o remount,ro $1");
+    let Expect { boot, store, .. } = attempt.expect();
+    let revoke = Action::Revoke { entry: attempt.entry.clone(), boot, store };
+    let seen = attempt.act(revoke).await;
+    assert!(matches!(seen, Seen::Unreachable(_)), "{seen:?}");
+    mounted.run("mount -o remount,rw $1");
+    assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked);
 }
 
 async fn an_entry_that_has_ended_never_counts_as_unstarted(sh: Sh) {

@@ -24,6 +24,7 @@ under_every_shell! {
     a_command_whose_entry_was_wiped_can_go_on_writing
     output_goes_on_when_somebody_ended_what_stores_it
     whoever_held_a_stream_that_has_ended_is_not_named_as_alive
+    output_that_a_limit_on_file_sizes_cuts_is_marked
 }
 
 async fn output_is_cut_at_exactly_its_limit_and_the_writer_never_knows(sh: Sh) {
@@ -229,4 +230,16 @@ async fn whoever_held_a_stream_that_has_ended_is_not_named_as_alive(sh: Sh) {
             .await;
         assert_eq!(record.tree, Tree::Empty);
     }
+}
+
+async fn output_that_a_limit_on_file_sizes_cuts_is_marked(sh: Sh) {
+    let mut rig = Rig::new(sh);
+    let shell = &rig.account.shell;
+    rig.program("login", &format!("#!/bin/dash\nulimit -f 100\nexec {shell} \"$@\"\n"));
+    rig.transport = std::sync::Arc::new(Rig::local_with(&rig.place, "bin/login"));
+    let mut attempt = rig.script("head -c 300000 /dev/zero; exit 3");
+    let (code, out, _) = attempt.run().await;
+    let output = attempt.probe().await.output;
+    assert_eq!((code, output.stdout.truncated, output.stderr.truncated), (3, true, false));
+    assert_eq!(out.len() as u64, output.stdout.bytes);
 }

@@ -19,6 +19,8 @@ struct Faulty {
     inner: Arc<dyn Transport>,
     opened: AtomicUsize,
     launches: Arc<AtomicUsize>,
+    /// Ends that were told.
+    ends: Arc<AtomicUsize>,
     /// The channel is lost as soon as a launch was passed on.
     loses: bool,
     /// Another machine answers, until the connections are renewed.
@@ -32,6 +34,7 @@ impl Faulty {
             inner: rig.transport.clone(),
             opened: AtomicUsize::new(0),
             launches: Arc::default(),
+            ends: Arc::default(),
             loses,
             elsewhere: AtomicBool::new(false),
             renewable: AtomicBool::new(false),
@@ -50,7 +53,7 @@ impl Transport for Faulty {
         let ExecChannel { input: into, mut events } = self.inner.open(line).await?;
         let (input, mut inputs) = mpsc::channel(16);
         let (told, received) = mpsc::channel(64);
-        let (launches, loses) = (self.launches.clone(), self.loses);
+        let (launches, ends, loses) = (self.launches.clone(), self.ends.clone(), self.loses);
         let elsewhere = self.elsewhere.load(Ordering::SeqCst);
         tokio::spawn(async move {
             loop {
@@ -73,7 +76,9 @@ impl Transport for Faulty {
                     event = events.recv() => {
                         let Some(event) = event else { return };
                         let event = if elsewhere { renamed(event) } else { event };
+                        let end = matches!(event, Event::ExitSignal(_));
                         let _ = told.send(event).await;
+                        ends.fetch_add(usize::from(end), Ordering::SeqCst);
                     }
                 }
             }
@@ -134,7 +139,9 @@ async fn a_shell_that_died_since_it_was_last_asked_is_replaced_even_for_a_launch
     for shell in rig.channels() {
         shell.signal(crate::support::processes::Signal::KILL);
     }
-    until(LIMIT, "the shell is gone", async || rig.channels().is_empty()).await.unwrap();
+    until(LIMIT, "its end is told", async || transport.ends.load(Ordering::SeqCst) == 1)
+        .await
+        .unwrap();
     let claimed = attempt.act(attempt.launch_action()).await;
     assert!(matches!(claimed, Seen::Host { .. }), "{claimed:?}");
     assert_eq!((transport.launches.load(Ordering::SeqCst), transport.opened()), (1, 2));

@@ -21,7 +21,7 @@ const PROBE_PACE: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 /// Between two contacts with a host that does not answer.
 const SILENCE_PACE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The same when what is wrong stays until somebody mends it.
-const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
+pub(super) const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
 /// Between two contacts about an end that is in doubt.
 const DOUBT_PACE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 /// When something is about to be complete.

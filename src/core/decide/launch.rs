@@ -14,12 +14,10 @@ use crate::core::record::Identity;
 use crate::core::stage::{Attempt, Bounds, Next, Place, WaitingOn, after};
 
 use super::Turn;
-use super::ask::earliest;
+use super::ask::{STANDING_PACE, earliest};
 
 /// A launch is refused by the host when it arrives later than this after its Prepare.
 const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
-/// How often a standing fault is looked at when nobody mends anything.
-const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
 /// How long after such a moment it may still be used.
 const STANDING_WINDOW: Duration = Duration::from_secs(60);
 

@@ -245,7 +245,9 @@ impl Turn<'_> {
         }
         if self.stage.overlapped > 0 {
             let run = self.stage.overlapped;
-            left.push(format!("an attempt of run {run} may be alive on {host}"));
+            let own = self.stage.current.as_ref().is_some_and(|a| a.entry.run == run);
+            let at = if own { host } else { "the host it ran on" };
+            left.push(format!("an attempt of run {run} may be alive on {at}"));
         }
         let uid = &self.plan.uid;
         let own_swept = self.stage.deleting.as_ref().is_some_and(|d| d.own_swept);

@@ -147,7 +147,11 @@ impl Turn<'_> {
                 attempt.place = Place::Ended(Fate::NeverStarted);
             }
             DirectSeen::NeverStarted { .. } | DirectSeen::Lost => {
-                attempt.place = Place::Lost(Loss::ConnectionLost);
+                // A channel that we closed after a KILL in vain tells nothing new.
+                let given_up = attempt.stop().is_some_and(Stop::failed);
+                if !given_up || self.stage.deleting.is_some() {
+                    attempt.place = Place::Lost(Loss::ConnectionLost);
+                }
             }
             DirectSeen::Running => {
                 attempt.started.get_or_insert(at);

@@ -187,9 +187,13 @@ impl Turn<'_> {
 
     /// The check cannot tell. Before the first start that is a failure: nothing started.
     fn end_unchecked(&mut self, fate: &Fate) {
-        let said = match fate.exit() {
-            Some(exit) => format!("the check ended with exit code {}", exit.code()),
-            None => "the check did not end in time".to_owned(),
+        let said = match fate {
+            Fate::Exited(exit) | Fate::Received(exit) => {
+                format!("the check ended with exit code {}", exit.code())
+            }
+            Fate::Stopped { .. } | Fate::Lost(_) | Fate::NeverStarted => {
+                "the check did not end in time".to_owned()
+            }
         };
         if self.stage.starts == 0 {
             let message = format!("{said}; the command was not started");

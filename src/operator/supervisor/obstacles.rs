@@ -121,13 +121,20 @@ impl Supervisor {
         object: &RemoteCommand,
         stage: &Stage,
     ) -> Option<String> {
-        let tried = stage.deleting.as_ref().is_some_and(|deleting| deleting.blocked.is_some());
+        let deleting = stage.deleting.as_ref()?;
+        let tried = deleting.blocked.is_some();
+        // Of several stores others may be within reach: the limit names what is left of them.
+        let several = stage.traces.len() > usize::from(deleting.own_swept) || stage.untraced > 0;
+        if several || stage.overlapped > 0 {
+            return None;
+        }
         let since = object.metadata.deletion_timestamp.as_ref()?.0;
         let current = stage.current.as_ref().filter(|current| tried && current.is_fenced())?;
         if Timestamp::now() < after(since, MISSING_GRACE) {
             return None;
         }
-        let connection = serde_json::from_str::<Connection>(&current.connection).ok()?;
+        let way = stage.swept_next().map_or(&current.connection, |trace| &trace.connection);
+        let connection = serde_json::from_str::<Connection>(way).ok()?;
         let hold = self.ways.missing(&connection).await.ok().flatten()?;
         let host = connection.hops.last().map(|hop| hop.name.clone()).unwrap_or_default();
         let uid = &self.seat.key.uid;
