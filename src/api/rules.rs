@@ -18,7 +18,11 @@ pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0
 /// The name of a key in a Secret or ConfigMap.
 pub const KEY_NAME: &str = "^[-._a-zA-Z0-9]+$";
 /// A DNS name or IP address.
-pub const ADDRESS: &str = r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$";
+pub const ADDRESS: &str = concat!(
+    r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+    // One colon is a port's; an IPv6 address has two at least.
+    r"|^[0-9A-Fa-f:]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$",
+);
 /// A login: no control characters, and nothing a command line would take for an option.
 pub const USER: &str = r"^[^\x00-\x20\x7f-][^\x00-\x1f\x7f]*$";
 /// As `ssh-keygen -l` prints it.

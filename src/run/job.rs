@@ -31,7 +31,7 @@ pub struct Job {
 pub enum Refused {
     #[error(transparent)]
     BadInput(#[from] BadInput),
-    #[error("{0}: {1}")]
+    #[error("{0} cannot be taken up")]
     Store(String, #[source] StoreError),
 }
 
