@@ -42,8 +42,8 @@ pub(super) struct Obstacles {
 /// A way that leads to a standing fault.
 struct Way {
     connection: Connection,
-    /// Versions of what it refers to.
-    versions: String,
+    /// Versions of what it refers to; `None` for what is not there.
+    versions: Vec<Option<String>>,
     looked: Instant,
 }
 
@@ -65,9 +65,9 @@ impl Obstacles {
         }
     }
 
-    /// The versions of what the way refers to, in one text. What cannot be asked for counts as
-    /// missing: it is asked for again.
-    async fn versions(&self, connection: &Connection) -> String {
+    /// The versions of what the way refers to. What cannot be asked for counts as missing: it
+    /// is asked for again.
+    async fn versions(&self, connection: &Connection) -> Vec<Option<String>> {
         let mut versions = Vec::new();
         for hop in &connection.hops {
             versions.push(self.lookup.secret_version(&hop.credentials).await.ok().flatten());
@@ -75,7 +75,7 @@ impl Obstacles {
                 versions.push(self.lookup.config_map_version(name).await.ok().flatten());
             }
         }
-        format!("{versions:?}")
+        versions
     }
 }
 
@@ -213,12 +213,12 @@ impl Supervisor {
         let connection = kept.and_then(Result::ok).or_else(|| wishes.connection.clone());
         let Some(connection) = connection else { return String::new() };
         if let Some(way) = self.obstacles.way.as_ref().filter(|way| way.connection == connection) {
-            return way.versions.clone();
+            return format!("{:?}", way.versions);
         }
         let versions = self.obstacles.versions(&connection).await;
-        let way = Way { connection, versions: versions.clone(), looked: Instant::now() };
-        self.obstacles.way = Some(way);
-        versions
+        let told = format!("{versions:?}");
+        self.obstacles.way = Some(Way { connection, versions, looked: Instant::now() });
+        told
     }
 
     fn meets_standing_fault(&self, stage: &Stage) -> bool {
@@ -237,7 +237,8 @@ impl Supervisor {
             || silent.is_some_and(|uncertain| standing(&uncertain.cause))
     }
 
-    /// Looks whether the way was changed. What was remembered of it is forgotten then.
+    /// Looks whether the way was changed. What was remembered of it is forgotten then, but for
+    /// connections that stand while something is missing: there would be no others.
     pub(super) async fn may_be_mended(&mut self) -> bool {
         let Some(way) = &self.obstacles.way else { return false };
         let versions = self.obstacles.versions(&way.connection).await;
@@ -247,6 +248,9 @@ impl Supervisor {
             return false;
         }
         way.versions = versions;
+        if way.versions.iter().any(Option::is_none) {
+            return true;
+        }
         let namespace = &self.seat.key.namespace;
         for hop in &way.connection.hops {
             self.context.hosts.poke(namespace, &hop.credentials);
