@@ -99,12 +99,21 @@ pub fn connection(
     })
 }
 
+/// What the definitions' pattern for an address lets through, nearly: it is for where no API
+/// server has looked.
+fn is_address(text: &str) -> bool {
+    let foreign = |c: char| c.is_whitespace() || matches!(c, '@' | '[' | ']' | '/');
+    // One colon is a port's; an IPv6 address has two at least.
+    let colons = text.matches(':').count();
+    !text.is_empty() && !text.starts_with('-') && !text.contains(foreign) && colons != 1
+}
+
 fn hop(host: &RemoteHostSpec, name: &str) -> Result<Hop, InvalidSpec> {
     let keys = &host.host_keys;
     let fingerprints = keys.fingerprints.clone().unwrap_or_default();
     let known = keys.known_hosts.is_some() || keys.config_map_key_ref.is_some();
     rule(known || !fingerprints.is_empty(), sentences::SOME_HOST_KEY)?;
-    rule(!host.address.is_empty() && !host.address.starts_with('-'), sentences::ADDRESS)?;
+    rule(is_address(&host.address), sentences::ADDRESS)?;
     rule(!host.user.is_empty() && !host.user.starts_with('-'), sentences::USER)?;
     let directory = host.state_directory.as_deref();
     rule(directory.is_none_or(|path| path.starts_with('/')), sentences::STATE_DIRECTORY)?;

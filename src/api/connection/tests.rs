@@ -111,6 +111,9 @@ fn an_invalid_host_is_named_with_what_to_write() {
         (json!({"port": 0}), "\"db-1\": spec.port is 0; it is at least 1 and at most 65535"),
         (json!({"hostKeys": {}}), "\"db-1\": at least one of knownHosts, configMapKeyRef"),
         (json!({"address": "-oProxyCommand=x"}), "\"db-1\": address is a DNS name"),
+        (json!({"address": "db-1:22"}), "\"db-1\": address is a DNS name"),
+        (json!({"address": "root@db-1"}), "\"db-1\": address is a DNS name"),
+        (json!({"address": "[::1]"}), "\"db-1\": address is a DNS name"),
         (json!({"timeouts": {"connect": "1d"}}), "\"db-1\": spec.timeouts.connect is \"1d\""),
         (json!({"sessionsPerConnection": 0}), "\"db-1\": spec.sessionsPerConnection is 0"),
     ] {
