@@ -117,14 +117,24 @@ impl Leadership {
     }
 
     /// Gives the Lease up, so that the next operator need not wait for it to run out.
+    /// Does nothing when it is in other hands.
     pub async fn release(&mut self) {
-        let Some(lease) = self.held.take() else { return };
-        let spec = json!({
+        let Some(lease) = &self.held else { return };
+        let nobody = json!({
             "holderIdentity": null,
             "leaseDurationSeconds": 1,
             "renewTime": MicroTime(Timestamp::now()),
         });
-        match self.change(&lease, spec).await {
+        let mut released = self.change(lease, nobody.clone()).await;
+        // The renewal that was under way when we were asked to end may have been stored.
+        if released == Err(Failure::Conflict)
+            && matches!(self.recover().await, Ok(true))
+            && let Some(lease) = &self.held
+        {
+            released = self.change(lease, nobody).await;
+        }
+        self.held = None;
+        match released {
             Ok(_) => info!("lease released"),
             Err(failure) => warn!(%failure, "the lease was not released and must run out"),
         }
@@ -265,92 +275,4 @@ fn mark(lease: &Lease) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(identity: &str) -> Leadership {
-        candidate_in(std::path::Path::new("/nowhere"), identity)
-    }
-
-    fn candidate_in(directory: &std::path::Path, identity: &str) -> Leadership {
-        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        let client = kube::Client::try_from(config).unwrap();
-        let terms = Terms {
-            name: "lease".to_owned(),
-            identity: identity.to_owned(),
-            note: directory.join("term"),
-            duration: Duration::from_secs(15),
-            renew_deadline: Duration::from_secs(10),
-            retry_period: Duration::from_secs(2),
-        };
-        Leadership::new(Api::namespaced(client, "default"), terms)
-    }
-
-    fn held_by(holder: &str) -> Lease {
-        // The renew time lies in the future of this clock: it must not matter.
-        let renewed = Timestamp::from_second(4_000_000_000).unwrap();
-        let spec = LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(15),
-            lease_transitions: Some(7),
-            renew_time: Some(MicroTime(renewed)),
-            ..LeaseSpec::default()
-        };
-        let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
-        Lease { metadata, spec: Some(spec) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_runs_out_by_the_local_clock_alone() {
-        let mut candidate = candidate("b");
-        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
-        tokio::time::advance(Duration::from_secs(14)).await;
-        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(candidate.standing(&held_by("a")), Standing::Free);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_renewal_starts_the_wait_again() {
-        let mut candidate = candidate("b");
-        assert_eq!(candidate.standing(&held_by("a")), Standing::Taken);
-        tokio::time::advance(Duration::from_secs(14)).await;
-        let mut renewed = held_by("a");
-        let later = MicroTime(Timestamp::from_second(4_000_000_002).unwrap());
-        renewed.spec.as_mut().unwrap().renew_time = Some(later);
-        assert_eq!(candidate.standing(&renewed), Standing::Taken);
-        tokio::time::advance(Duration::from_secs(14)).await;
-        assert_eq!(candidate.standing(&renewed), Standing::Taken);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_released_lease_and_a_term_of_our_former_life_are_free_at_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut former = candidate_in(directory.path(), "b");
-        assert_eq!(former.standing(&held_by("")), Standing::Free);
-        assert!(former.keep(Ok(held_by("b"))).unwrap());
-        let mut restarted = candidate_in(directory.path(), "b");
-        assert_eq!(restarted.standing(&held_by("b")), Standing::Free);
-        let mut taken_over = held_by("b");
-        taken_over.spec.as_mut().unwrap().lease_transitions = Some(8);
-        assert_eq!(restarted.standing(&taken_over), Standing::Taken, "by a namesake, meanwhile");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_held_by_a_namesake_must_run_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut namesake = candidate_in(directory.path(), "b");
-        assert_eq!(namesake.standing(&held_by("b")), Standing::Taken);
-        tokio::time::advance(Duration::from_secs(15)).await;
-        assert_eq!(namesake.standing(&held_by("b")), Standing::Free);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_term_has_its_own_number() {
-        let candidate = candidate("b");
-        let first = candidate.term(None);
-        let second = candidate.term(Some(&first));
-        assert_eq!(first.lease_transitions, Some(1));
-        assert_eq!(second.lease_transitions, Some(2));
-    }
-}
+mod tests;

@@ -106,7 +106,7 @@ async fn cancelling_ends_the_whole_process_tree() {
     let script = "setsid sleep 1000 & trap '' TERM; while :; do sleep 1; done";
     let spec = json!({"script": script, "timeouts": {"termination": "1s"}});
     world.command("cancel", spec).await;
-    world.shows("cancel", "Running", "Running").await;
+    world.runs("cancel").await;
     world.reaches("its children run", async || world.sleepers() == 1).await;
     world.patch("cancel", json!({"cancel": true})).await;
     world.shows("cancel", "Failed", "Cancelled").await;
@@ -118,7 +118,7 @@ async fn deleting_stops_what_runs_cleans_the_host_and_then_lets_go() {
     let world = World::new().await;
     let spec = json!({"command": ["sleep", "1000"], "timeouts": {"termination": "1s"}});
     world.command("doomed", spec).await;
-    world.shows("doomed", "Running", "Running").await;
+    world.runs("doomed").await;
     world.reaches("it runs", async || world.sleepers() == 1).await;
     world.delete("doomed").await;
     world.is_gone("doomed").await;

@@ -54,7 +54,7 @@ async fn a_killed_operator_finds_its_command_again_and_the_output_goes_on() {
 async fn an_operator_that_is_asked_to_end_leaves_the_command_running() {
     let world = World::new().await;
     world.command("long", json!({"script": script(&world)})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     world.stop_operator(0);
     assert!(fs::read_to_string(world.log(0)).unwrap().contains("lease released"));
     go_on(&world);
@@ -68,7 +68,7 @@ async fn an_api_server_that_is_killed_loses_nothing() {
     world.declare_host("local").await;
     world.start_operator();
     world.command("long", json!({"script": script(&world)})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     world.plane.kill_apiserver();
     go_on(&world);
     world.reaches("output is followed without it", async || world.logged("long").len() == 10).await;
@@ -84,7 +84,7 @@ async fn an_api_server_that_does_not_answer_loses_nothing() {
     world.declare_host("local").await;
     world.start_operator();
     world.command("long", json!({"script": script(&world)})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     world.plane.pause_apiserver();
     go_on(&world);
     world.reaches("output is followed without it", async || world.logged("long").len() == 10).await;
@@ -96,7 +96,7 @@ async fn an_api_server_that_does_not_answer_loses_nothing() {
 async fn a_cut_link_is_said_and_the_command_goes_on() {
     let world = World::new().await;
     world.command("long", json!({"script": script(&world)})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     world.link.cut().await.unwrap();
     world.shows("long", "Running", "Reattaching").await;
     go_on(&world);
@@ -110,7 +110,7 @@ async fn wipe(world: &World, names: &[&str]) {
     let begun = async || world.lines("starts").len() == names.len();
     world.reaches("all have begun", begun).await;
     for name in names {
-        world.shows(name, "Running", "Running").await;
+        world.runs(name).await;
     }
     world.link.cut().await.unwrap();
     for name in names {

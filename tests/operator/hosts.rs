@@ -85,7 +85,7 @@ async fn how_a_host_is_used_is_told() {
     let first = world.host_shows("local", "True", "Connected").await.status.unwrap();
     assert_eq!(first.active_sessions, Some(0));
     world.command("long", json!({"command": ["sleep", "1000"]})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     let connected = first.last_connected_time.as_ref().unwrap().0.as_second();
     let later = async || jiff::Timestamp::now().as_second() > connected;
     world.reaches("another second, as times are told in seconds", later).await;

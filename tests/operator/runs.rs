@@ -117,7 +117,7 @@ async fn a_cancel_is_final_for_the_run_in_which_it_was_seen_and_holds_for_all_wh
 async fn suspending_what_runs_touches_nothing_and_neither_does_the_end_of_its_host_object() {
     let world = World::new().await;
     world.command("long", json!({"script": gated(&world, "done")})).await;
-    let running = world.shows("long", "Running", "Running").await;
+    let running = world.runs("long").await;
     world.patch("long", json!({"suspend": true})).await;
     world.hosts().delete("local", &Default::default()).await.unwrap();
     operator_has_seen(&world).await;

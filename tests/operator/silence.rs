@@ -36,7 +36,7 @@ async fn a_cancel_is_heeded_although_the_watch_has_gone_deaf() {
     let link = link_to_api(&world).await;
     world.start_operator_over(&link, IMPATIENT);
     world.command("long", json!({"command": ["sleep", "1000"]})).await;
-    world.shows("long", "Running", "Running").await;
+    world.runs("long").await;
     link.forsake();
     world.patch("long", json!({"cancel": true})).await;
     world.shows("long", "Failed", "Cancelled").await;

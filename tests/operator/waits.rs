@@ -46,7 +46,7 @@ async fn one_at_a_time_names_who_is_in_the_way() {
     let script = format!("until test -e {}; do sleep 0.1; done", gate.display());
     let narrow = json!({"name": "narrow"});
     world.command("first", json!({"script": script, "hostRef": narrow})).await;
-    world.shows("first", "Running", "Running").await;
+    world.runs("first").await;
     world.command("second", json!({"command": ["true"], "hostRef": narrow})).await;
     let object = world.shows("second", "Pending", "HostBusy").await;
     let blocker = format!("{}/first", world.namespace);

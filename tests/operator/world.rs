@@ -353,6 +353,14 @@ impl World {
         self.until(name, &what, |object| word(object) == format!("{phase}/{reason}")).await
     }
 
+    /// Waits until the object's status says that its command was seen alive. Phase and reason
+    /// say Running before the launch, too: that is saved first.
+    pub async fn runs(&self, name: &str) -> RemoteCommand {
+        let what = format!("{name} was seen running");
+        let evidence = |object: &RemoteCommand| object.status.as_ref()?.evidence.clone();
+        self.until(name, &what, |object| evidence(object).as_deref() == Some("StillRunning")).await
+    }
+
     /// Waits until the object is as wanted.
     pub async fn until(
         &self,

@@ -51,7 +51,7 @@ async fn waiting_in_a_queue_is_written_once_however_often_the_one_in_the_way_cha
     let gate = world.file("gate");
     let script = format!("until test -e {}; do sleep 0.1; done", gate.display());
     world.command("c0", json!({"script": script, "hostRef": narrow})).await;
-    world.shows("c0", "Running", "Running").await;
+    world.runs("c0").await;
     for n in 1..4 {
         let spec = json!({"command": ["true"], "hostRef": narrow});
         world.command(&format!("c{n}"), spec).await;
