@@ -58,7 +58,8 @@ impl Stage {
         remote_host::declare(plane.recipe(), near.recipe(), "default", near.port()).await?;
         remote_host::declare(plane.recipe(), cut_off.recipe(), CUT_OFF, link.port()).await?;
         println!("starting the operator");
-        let program = operator::program(place.path(), &plane.kubeconfig_path())?;
+        operator::allow(plane.recipe()).await?;
+        let program = operator::program(place.path(), plane.recipe())?;
         let mut operator = program.start()?;
         let answers = || operator.has_ended() || operator::answers(place.path());
         if !block_until(OPERATOR_LIMIT, answers) || operator.has_ended() {

@@ -1,16 +1,27 @@
-//! How the playground starts the operator: the release build, with a kubeconfig, all
-//! that it writes below one directory.
+//! How the playground starts the operator: the release build, with the rights of
+//! `deploy/rbac.yaml` and no others, all that it writes below one directory.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 
-use crate::support::Result;
-use crate::support::plane::free_ports;
+use crate::support::plane::{Recipe, free_ports};
 use crate::support::program::Program;
+use crate::support::{Result, programs};
 
-/// The operator with its log, state and port in `directory`.
-pub fn program(directory: &Path, kubeconfig: &Path) -> Result<Program> {
+/// The user and the namespace that `deploy/rbac.yaml` speaks of.
+const USER: &str = "remote-command-operator";
+const NAMESPACE: &str = "remote-command";
+
+/// Gives the operator its rights.
+pub async fn allow(plane: &Recipe) -> Result<()> {
+    let rights = programs::root().join("deploy/rbac.yaml").display().to_string();
+    plane.kubectl(&["apply", "--filename", &rights]).await?;
+    Ok(())
+}
+
+/// The operator with its log, state, kubeconfig and port in `directory`.
+pub fn program(directory: &Path, plane: &Recipe) -> Result<Program> {
     // The playground is target/release/examples/playground.
     let this = std::env::current_exe()?;
     let release = this.parent().and_then(Path::parent).ok_or("this program has no directory")?;
@@ -20,10 +31,13 @@ pub fn program(directory: &Path, kubeconfig: &Path) -> Result<Program> {
     }
     let state = directory.join("operator-state");
     fs::create_dir_all(&state)?;
+    let kubeconfig = directory.join("operator.kubeconfig");
+    fs::write(&kubeconfig, plane.kubeconfig_for(USER, "")?)?;
     Ok(Program::new(path, directory.join("operator.log"))
         .arg("operator")
         .arg(format!("--listen=127.0.0.1:{}", port(directory)?))
         .arg(format!("--state-directory={}", state.display()))
+        .arg(format!("--lease-namespace={NAMESPACE}"))
         .env("KUBECONFIG", kubeconfig))
 }
 

@@ -78,7 +78,8 @@ async fn start() -> Result<()> {
     let sshd = start_sshd(&directory).await?;
     plane::apply_crds(&plane).await?;
     remote_host::declare(&plane, &sshd, "default", sshd.port()).await?;
-    start_operator(&directory, &plane.kubeconfig_path()).await?;
+    operator::allow(&plane).await?;
+    start_operator(&directory, &plane).await?;
     println!("waiting for the host `local`");
     let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "remotehost/local"];
     if let Err(failure) = plane.kubectl(&wait).await {
@@ -111,8 +112,8 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
 }
 
 /// Starts it unless it is alive, and waits until it serves its health.
-async fn start_operator(directory: &Path, kubeconfig: &Path) -> Result<()> {
-    let program = operator::program(directory, kubeconfig)?;
+async fn start_operator(directory: &Path, plane: &plane::Recipe) -> Result<()> {
+    let program = operator::program(directory, plane)?;
     leave(directory, "operator", program.clone())?;
     let part = ("operator", &program);
     wait_for(directory, &[part], "the operator serves its health", async || {
@@ -204,10 +205,9 @@ fn end_sshd(directory: &Path) {
 /// SIGKILL, as a crash would do it, and a new start.
 pub async fn operator_restart() -> Result<()> {
     let directory = directory();
-    let kubeconfig = directory.join("kubeconfig");
-    if !kubeconfig.exists() {
+    if !directory.join("kubeconfig").exists() {
         return Err("no playground is up: type `make up` first".into());
     }
     program::end_left(&pid_file(&directory, "operator"), false)?;
-    start_operator(&directory, &kubeconfig).await
+    start_operator(&directory, &plane::Recipe::open(&directory)?).await
 }
