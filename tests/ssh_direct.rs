@@ -16,7 +16,7 @@ use remote_command::core::fault::{Standing, Transient};
 use remote_command::core::plan::{
     Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
 };
-use remote_command::core::record::{DirectSeen, EntrySeen};
+use remote_command::core::record::{Claimed, DirectSeen, EntrySeen};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
@@ -493,9 +493,12 @@ async fn recorded(host: &dyn Host, plan: &Plan, attempt: i32) {
     let expect = Expect { boot: identity.boot, store: identity.store, latest_uptime_ms };
     let launch = Action::Launch { entry: entry.clone(), expect };
     host.act(plan, &Saved::for_test(launch), Some(Material::default())).await;
+    // The record of the exit does not wait for the end of the output.
     let code = async || match act(Action::Probe { entry: entry.clone() }).await {
-        Seen::Host { record, .. } => match record.entry {
-            EntrySeen::Claimed(claimed) => claimed.exit.map(|exit| exit.code()),
+        Seen::Host { record, .. } => match &record.entry {
+            EntrySeen::Claimed(Claimed { exit: Some(exit), .. }) => {
+                record.output.stdout.ended.then_some(exit.code())
+            }
             _ => None,
         },
         other => panic!("{other:?}"),

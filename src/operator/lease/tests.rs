@@ -1,3 +1,5 @@
+//! By a paused clock, and against a server that keeps one Lease as the API server does.
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
