@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::Resource;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::events::{Announcement, Announcer};
 use super::following::Following;
@@ -163,6 +163,7 @@ impl Journal for Entry<'_> {
         };
         match acknowledged {
             Some(Acknowledged::Written) => {
+                debug!(name = self.ledger.key.name, revision = stage.revision, "stage saved");
                 let former = std::mem::replace(&mut self.ledger.shown, status).phase;
                 self.ledger.announce(self.object, former);
                 Ok(())

@@ -128,7 +128,8 @@ async fn kubectl_wait_returns_on_the_end_and_never_with_the_result_of_the_run_be
     let wait = ["wait", "--for=condition=Finished", "--timeout=1s", "rcmd/c"];
     assert!(desk.kubectl(&wait).await.is_err(), "nobody has seen it yet");
     desk.status("c", &finished(1, 1)).await.unwrap();
-    desk.kubectl(&wait).await.unwrap();
+    let patient = ["wait", "--for=condition=Finished", "--timeout=60s", "rcmd/c"];
+    desk.kubectl(&patient).await.unwrap();
     // Another run is asked for; until the operator has seen that, the old end does not count.
     desk.merge("c", "{spec: {rerunToken: again}}").await.unwrap();
     assert!(desk.kubectl(&wait).await.is_err(), "the new generation was not observed");

@@ -8,8 +8,14 @@ use crate::world::{Plane, World};
 /// A finished command whose records are gone from the host.
 async fn finished(world: &World) {
     world.command("done", json!({"command": ["echo", "hello"]})).await;
-    world.shows("done", "Succeeded", "Completed").await;
-    world.reaches("the host is swept", async || world.record_files().is_empty()).await;
+    let done = world.shows("done", "Succeeded", "Completed").await;
+    let swept = format!("swept uid=\"{}\"", done.metadata.uid.unwrap());
+    world
+        .reaches("the host is swept", async || {
+            world.said(0).lines().any(|line| line.ends_with(&format!(": {swept}")))
+        })
+        .await;
+    assert_eq!(world.kept_output(), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

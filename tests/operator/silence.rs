@@ -1,8 +1,9 @@
 //! What the API server says can come late, or never: nothing waits for ever, and nothing is
 //! mistaken for something else.
 
+use std::collections::BTreeSet;
+
 use kube::api::{DeleteParams, Patch, PatchParams};
-use remote_command::api::RemoteCommand;
 use serde_json::json;
 
 use crate::support::link::Link;
@@ -78,11 +79,9 @@ async fn a_deletion_that_no_watch_tells_of_is_found_out_and_a_namesake_is_anothe
     for name in ["gone", "replaced"] {
         world.command(name, json!({"command": ["sleep", "1000"]})).await;
         // Afterwards there is nothing to write, and no answer from which to learn of its end.
-        let is_settled = |object: &RemoteCommand| {
-            let status = object.status.as_ref();
-            status.and_then(|status| status.evidence.as_deref()) == Some("StillRunning")
-        };
-        world.until(name, "it was seen running", is_settled).await;
+        let stage = world.runs(name).await.status.unwrap().stage.unwrap();
+        let saved = format!("stage saved name=\"{name}\" revision={}", stage.revision);
+        world.reaches("the answer has come", async || world.said(operator).contains(&saved)).await;
     }
     link.cut().await.unwrap();
     force_away(&world, "gone").await;
@@ -95,7 +94,10 @@ async fn a_deletion_that_no_watch_tells_of_is_found_out_and_a_namesake_is_anothe
     assert_eq!(world.logged("replaced"), ["another one"]);
     world
         .reaches("both are known to be gone", async || {
-            world.said(operator).matches("its deletion was not seen").count() == 2
+            let said = world.said(operator);
+            let missed = said.lines().filter(|line| line.contains("its deletion was not seen"));
+            let names: BTreeSet<_> = missed.filter_map(|line| line.split("name=").nth(1)).collect();
+            names.len() == 2
         })
         .await;
 }

@@ -1,6 +1,7 @@
 //! A namespace of a real control plane, a real sshd, a link between them that can be cut, and
 //! the operator as users run it, with the rights of `deploy/rbac.yaml` and no others.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,7 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::support::link::Link;
 use crate::support::place::Place;
-use crate::support::plane::{ControlPlane, free_ports};
+use crate::support::plane::ControlPlane;
 use crate::support::processes;
 use crate::support::program::{Program, Running};
 use crate::support::sshd::{Kind, Options, Sshd};
@@ -231,11 +232,10 @@ impl World {
     fn program_of(&self, number: usize, user: &str) -> Program {
         let kubeconfig = self.kubeconfig(number, user);
         let state = kubeconfig.with_file_name("state");
-        let [port] = free_ports().unwrap();
         Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))
             .args(["--log", "info,kube=off,remote_command=debug", "operator"])
             .arg(format!("--namespace={}", self.namespace))
-            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg("--listen=127.0.0.1:0")
             .arg(format!("--state-directory={}", state.display()))
             // Options of a test's own win.
             .env("REMOTE_COMMAND_LEASE_DURATION", "4s")
@@ -270,15 +270,28 @@ impl World {
 
     /// The texts of the output log, in the order in which all operators wrote them.
     pub fn logged(&self, name: &str) -> Vec<String> {
+        let text = |record: &Value| record["text"].as_str().unwrap().to_owned();
+        self.records(name).iter().map(text).collect()
+    }
+
+    /// The same without those that came again, as they may after a crash.
+    pub fn delivered(&self, name: &str) -> Vec<String> {
+        let mut told = HashSet::new();
+        let mut records = self.records(name);
+        records.retain(|record| {
+            let of = ["run", "attempt", "stream", "offset", "text"];
+            told.insert(of.map(|key| record[key].to_string()))
+        });
+        records.iter().map(|record| record["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn records(&self, name: &str) -> Vec<Value> {
         let count = self.operators.lock().unwrap().len();
         let logs = (0..count).map(|n| fs::read_to_string(self.log(n)).unwrap_or_default());
         let lines: Vec<String> =
             logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
         let records = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records
-            .filter(|record| record["kind"] == "output" && record["name"] == name)
-            .map(|record| record["text"].as_str().unwrap().to_owned())
-            .collect()
+        records.filter(|record| record["kind"] == "output" && record["name"] == name).collect()
     }
 
     /// Creates a command on host `local` with these fields of its spec.
@@ -424,8 +437,8 @@ impl World {
         commands.iter().filter(|process| asleep(process.pid)).count()
     }
 
-    /// Files with content below the host's state directory.
-    pub fn record_files(&self) -> Vec<String> {
+    /// Where the host keeps output of commands.
+    pub fn kept_output(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.sshd.state()];
         while let Some(folder) = folders.pop() {
@@ -433,8 +446,8 @@ impl World {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path.display().to_string().contains("stdout") {
-                    found.push(path.display().to_string());
+                } else if ["out", "err"].iter().any(|name| path.ends_with(name)) {
+                    found.push(path);
                 }
             }
         }
