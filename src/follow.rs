@@ -181,10 +181,16 @@ impl Follow {
     /// that can be written.
     pub async fn give_up(&mut self, seen: &OutputSeen, limit: Duration) {
         let deadline = Instant::now() + limit;
-        for stream in self.streams.iter_mut().filter(|stream| !stream.finished) {
+        for stream in &mut self.streams {
             stream.settle(deadline).await;
-            stream.hand_over_end(seen_of(seen, stream.stream));
-            stream.settle(deadline).await;
+            // The place may rest for a while, and come back from the writer with a failure.
+            while !stream.is_over() {
+                stream.hand_over_end(seen_of(seen, stream.stream));
+                if Instant::now() >= deadline {
+                    break;
+                }
+                stream.settle(deadline).await;
+            }
         }
     }
 
@@ -214,8 +220,7 @@ impl Follow {
     /// True when nothing more will be written: [`Follow::finish`] has come to the ends of the
     /// streams, or nobody reads what is written.
     pub fn is_finished(&self) -> bool {
-        let over = |stream: &Following| stream.finished || matches!(stream.writing, Writing::Off);
-        self.streams.iter().all(over)
+        self.streams.iter().all(Following::is_over)
     }
 
     /// The tails so far; `open` while more may come.
@@ -347,8 +352,7 @@ impl Following {
         seen: &StreamSeen,
         deadline: Instant,
     ) -> Result<bool, Fault> {
-        let off = |writing: &Writing| matches!(writing, Writing::Off);
-        while !self.finished && !off(&self.writing) && Instant::now() < deadline {
+        while !self.is_over() && Instant::now() < deadline {
             match self.advance(entry, host, seen).await? {
                 Advanced::More => {}
                 Advanced::Waiting => self.settle(deadline.min(Instant::now() + WRITE_PAUSE)).await,
@@ -361,7 +365,12 @@ impl Following {
         }
         self.catch_tail_up(entry, host, seen.bytes).await?;
         let whole = self.next().is_none_or(|next| next >= seen.bytes);
-        Ok(whole && (self.finished || off(&self.writing)))
+        Ok(whole && self.is_over())
+    }
+
+    /// Nothing more will be written.
+    fn is_over(&self) -> bool {
+        self.finished || matches!(self.writing, Writing::Off)
     }
 
     /// Counts what lies between the byte that was wanted and the first that was had, once.
@@ -462,5 +471,64 @@ impl Following {
                 Writing::Resting { place, until: Instant::now() + WRITE_PAUSE }
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::core::action::Kind;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_told_as_a_gap_also_while_writing_rests() {
+        let sink = Sink::default();
+        let head = Head {
+            namespace: "ns".to_owned(),
+            name: "a".to_owned(),
+            uid: "u".to_owned(),
+            run: 1,
+            attempt: 1,
+            host: "h".to_owned(),
+            verify: false,
+        };
+        let entry = Entry {
+            uid: "u".to_owned(),
+            run: 1,
+            attempt: 1,
+            kind: Kind::Command,
+            token: "T".to_owned(),
+            machine: "m".to_owned(),
+            run_as: None,
+        };
+        let writer = Writer::start(sink.clone(), std::io::sink()).unwrap();
+        let destination = Destination::Log { writer, marks: None, head: Arc::new(head) };
+        let mut follow = Follow::new(entry, 0, &destination);
+        for stream in &mut follow.streams {
+            if let Writing::Here(place) = std::mem::replace(&mut stream.writing, Writing::Off) {
+                stream.writing = Writing::Resting { place, until: Instant::now() + QUEUE_PAUSE };
+            }
+        }
+        let mut seen = OutputSeen::default();
+        (seen.stdout.bytes, seen.stderr.bytes) = (7, 8);
+        follow.give_up(&seen, Duration::from_secs(5)).await;
+        assert!(follow.is_finished());
+        let log = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches("outputGap").count(), 2, "{log}");
     }
 }

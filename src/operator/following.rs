@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::api::{OutputStatus, StreamStatus};
 use crate::core::action::{Entry, Kind, Seen};
@@ -21,7 +21,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// How long a result waits for the output of its command to be read and written. What is
 /// left then is written after the result.
 const END_LIMIT: Duration = Duration::from_secs(30);
-/// How long output that does not get on is tried to be written after the result.
+/// How long what is left after the end of an attempt is tried to be written while it does not
+/// get on. Time before the end does not count: a command may be silent for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Pause after a try that did not get on.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -58,8 +59,8 @@ struct Current {
     host: Arc<dyn Host>,
     seen: OutputSeen,
     behind: bool,
-    /// When something was last written.
-    moved: Instant,
+    /// Since when what is left after the end does not get on; `None` before, and while it does.
+    stuck: Option<Instant>,
     /// Status has the tails already.
     resumed: bool,
 }
@@ -94,15 +95,16 @@ impl Following {
         shown: &OutputStatus,
         host: &Arc<dyn Host>,
     ) -> bool {
-        let written = |stream| self.output.marks.of(entry, stream).read();
+        let written = |stream| self.output.marks.of(entry, stream).find();
         let (stdout, stderr) = (written(Stream::Stdout), written(Stream::Stderr));
+        // Without a mark it was never followed from here, and an operator elsewhere has written it.
+        let ours = stdout.is_some() || stderr.is_some();
         let seen = OutputSeen {
             stdout: seen_of(&shown.stdout, shown.open),
             stderr: seen_of(&shown.stderr, shown.open),
         };
-        let left = stdout < seen.stdout.bytes || stderr < seen.stderr.bytes;
-        // Without a mark it may just as well have been written by an operator elsewhere.
-        let ours = stdout > 0 || stderr > 0;
+        let left =
+            stdout.unwrap_or(0) < seen.stdout.bytes || stderr.unwrap_or(0) < seen.stderr.bytes;
         if self.current.is_some() || !source.log || !left || !ours {
             return false;
         }
@@ -132,14 +134,26 @@ impl Following {
 
     fn follow(&mut self, source: &Source, entry: &Entry, host: &Arc<dyn Host>) {
         let destination = self.destination(source, entry);
+        if source.log {
+            self.begin_marks(entry);
+        }
         self.current = Some(Current {
             follow: Follow::new(entry.clone(), source.tail_bytes, &destination),
             host: Arc::clone(host),
             seen: OutputSeen::default(),
             behind: false,
-            moved: Instant::now(),
+            stuck: None,
             resumed: false,
         });
+    }
+
+    /// Output that comes only at the end is known to be written from here all the same.
+    fn begin_marks(&self, entry: &Entry) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Err(failure) = self.output.marks.of(entry, stream).begin() {
+                warn!(%failure, "could not note that output is written from here");
+            }
+        }
     }
 
     /// Whether there is more to be read at once.
@@ -192,6 +206,14 @@ fn seen_of(shown: &StreamStatus, open: bool) -> StreamSeen {
 
 impl Current {
     async fn advance(&mut self) {
+        let written = self.follow.written();
+        self.read_on().await;
+        if self.follow.written() > written {
+            self.stuck = None;
+        }
+    }
+
+    async fn read_on(&mut self) {
         let deadline = Instant::now() + LIMIT;
         self.behind = false;
         loop {
@@ -212,12 +234,12 @@ impl Current {
 
     /// Writes what is left for a while; gives the time to go on, if there is a reason to.
     async fn deliver(&mut self) -> Option<Instant> {
-        if self.follow.is_finished() || self.moved.elapsed() > PATIENCE {
+        let given_up = self.stuck.is_some_and(|since| since.elapsed() > PATIENCE);
+        if self.follow.is_finished() || given_up {
             return None;
         }
         self.finish(LIMIT).await;
-        let moves = self.moved.elapsed() < LIMIT;
-        let again = Instant::now() + if moves { Duration::ZERO } else { PAUSE };
+        let again = Instant::now() + if self.stuck.is_none() { Duration::ZERO } else { PAUSE };
         (!self.follow.is_finished()).then_some(again)
     }
 
@@ -227,7 +249,7 @@ impl Current {
         while let Some(again) = self.deliver().await {
             sleep_until(again).await;
         }
-        self.follow.give_up(&self.seen, LIMIT).await;
+        self.follow.give_up(&self.seen, END_LIMIT).await;
     }
 
     async fn finish(&mut self, limit: Duration) {
@@ -240,7 +262,9 @@ impl Current {
             Ok(Err(fault)) => debug!(?fault, "the output was not read to its end"),
         }
         if self.follow.written() > written {
-            self.moved = Instant::now();
+            self.stuck = None;
+        } else {
+            self.stuck.get_or_insert_with(Instant::now);
         }
     }
 

@@ -68,9 +68,22 @@ impl Marks {
 impl Mark {
     /// Offset just after the last byte written of this attempt's stream; 0 when none is known.
     pub fn read(&self) -> u64 {
+        self.find().unwrap_or(0)
+    }
+
+    /// The same; `None` when nobody has begun to write this attempt's stream from here.
+    pub fn find(&self) -> Option<u64> {
         let text = fs::read(&self.file).unwrap_or_default();
         let written: Option<Written> = serde_json::from_slice(&text).ok();
-        written.filter(|written| written.token == self.token).map_or(0, |written| written.offset)
+        written.filter(|written| written.token == self.token).map(|written| written.offset)
+    }
+
+    /// Notes that this attempt's stream is written from here, where that is not noted yet.
+    ///
+    /// # Errors
+    /// As for [`Mark::write`].
+    pub fn begin(&self) -> io::Result<()> {
+        if self.find().is_none() { self.write(0) } else { Ok(()) }
     }
 
     /// Notes that everything before `offset` has been written.

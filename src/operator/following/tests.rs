@@ -213,11 +213,62 @@ async fn what_is_given_up_of_an_earlier_attempt_is_told_as_a_gap() {
     let mut following = Following::new(place.output.clone());
     following.observe(&source(), &ended(TEXT.len(), true), &host).await;
     let mut given_up = following.current.take().unwrap();
-    let long_ago = Instant::now().checked_sub(PATIENCE * 2).unwrap();
-    given_up.moved = long_ago;
+    given_up.stuck = Instant::now().checked_sub(PATIENCE * 2);
     given_up.deliver_rest().await;
     let log = String::from_utf8(place.sink.0.lock().unwrap().clone()).unwrap();
     let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(last["kind"], "outputGap", "{log}");
     assert_eq!((&last["offset"], &last["bytes"]), (&6.into(), &7.into()), "{log}");
+}
+
+/// The same attempt while it runs and has written nothing.
+fn silent() -> Seen {
+    let mut seen = ended(0, false);
+    if let Seen::Host { record, .. } = &mut seen
+        && let EntrySeen::Claimed(claimed) = &mut record.entry
+    {
+        (claimed.supervisor, claimed.command, claimed.exit) = (Life::Alive, Life::Alive, None);
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_with_the_rest_of_the_output_begins_with_the_end_however_long_it_was_awaited() {
+    let place = Place::new();
+    let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(0)));
+    for at_the_end in [ended(TEXT.len(), true), silent()] {
+        let mut following = Following::new(place.output.clone());
+        following.observe(&source(), &silent(), &host).await;
+        tokio::time::advance(PATIENCE * 2).await;
+        following.observe(&source(), &at_the_end, &host).await;
+        if let Some(current) = &mut following.current {
+            // Of a lost attempt no end is seen.
+            current.seen.stdout.bytes = TEXT.len() as u64;
+        }
+        assert!(following.deliver().await.is_some(), "the link was lost a moment ago");
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(following.deliver().await.is_some());
+        tokio::time::advance(PATIENCE).await;
+        assert!(following.deliver().await.is_none(), "it does not get on");
+    }
+}
+
+#[tokio::test]
+async fn output_that_came_only_at_the_end_is_not_lost_together_with_its_supervisor() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let cut = Arc::new(Cut(Mutex::new(0)));
+    let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
+    let shown = {
+        let mut former = Following::new(place.output.clone());
+        former.observe(&source(), &silent(), &host).await;
+        former.observe(&source(), &ended(TEXT.len(), true), &host).await;
+        former.status(1, 1).unwrap()
+    };
+    *cut.0.lock().unwrap() = TEXT.len();
+    let mut other = Following::new(elsewhere.output.clone());
+    assert!(!other.resume(&source(), &entry(), &shown, &host), "it never followed this one");
+    let mut following = Following::new(place.output.clone());
+    assert!(following.resume(&source(), &entry(), &shown, &host));
+    deliver(&mut following).await;
+    assert_eq!(place.sink.texts(), ["one", "two", "three"]);
 }
