@@ -101,12 +101,7 @@ impl Reconciler {
     /// Ends all supervision: `limit` is given to finish the turn that each is in.
     pub async fn finish(&mut self, limit: Duration) {
         self.context.stop.cancel();
-        let all_ended = async {
-            while self.registry.keys().next().is_some() {
-                self.registry.ended().await;
-            }
-        };
-        if tokio::time::timeout(limit, all_ended).await.is_err() {
+        if tokio::time::timeout(limit, self.registry.all_ended()).await.is_err() {
             warn!("some supervisors did not end in time");
         }
         self.registry.shutdown().await;

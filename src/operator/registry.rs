@@ -134,6 +134,13 @@ impl Registry {
         (object.metadata.resource_version != last).then_some(End::Outdated(object))
     }
 
+    /// Waits until no supervisor runs. One that panicked and rests has ended.
+    pub async fn all_ended(&mut self) {
+        while !self.tasks.is_empty() {
+            self.ended().await;
+        }
+    }
+
     /// Forgets those whose rest after a panic is over; gives their objects.
     pub fn rested(&mut self) -> Vec<Arc<RemoteCommand>> {
         let now = Instant::now();
@@ -212,6 +219,16 @@ mod tests {
         registry.show(object("a"), |seat| ready(seat.object.borrow().clone()));
         assert!(ended(&mut registry).await.is_none());
         assert_eq!(supervised(&registry), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_all_supervisors_is_not_waited_for_once_the_last_has_panicked() {
+        let mut registry = Registry::default();
+        registry.show(object("a"), |_| async { panic!("while it supervises") });
+        registry.show(object("b"), |seat| ready(seat.object.borrow().clone()));
+        let limit = Duration::from_secs(5);
+        tokio::time::timeout(limit, registry.all_ended()).await.unwrap();
+        tokio::time::timeout(limit, registry.all_ended()).await.unwrap();
     }
 
     #[tokio::test]
