@@ -5,12 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
+
+use crate::api::duration::InvalidDuration;
 
 /// Options of `remote-command operator`.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Carry out the objects of this namespace only [default: all namespaces]
-    #[arg(long, env = "REMOTE_COMMAND_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_parser = NonEmpty::new()
+    )]
     pub namespace: Option<String>,
     /// Where it is noted how far each command's output has been logged, and who this operator
     /// is, so that it goes on after a restart; one operator at a time can use it
@@ -30,18 +38,30 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
     /// Who this operator is in its Lease [default: kept in the state directory]
-    #[arg(long, env = "REMOTE_COMMAND_IDENTITY", value_name = "NAME")]
+    // An empty holder is how a Lease says that nobody holds it.
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_IDENTITY",
+        value_name = "NAME",
+        value_parser = NonEmpty::new()
+    )]
     pub identity: Option<String>,
     /// Name of the Lease by which one of several operators leads
     #[arg(
         long,
         env = "REMOTE_COMMAND_LEASE_NAME",
         value_name = "NAME",
-        default_value = "remote-command-operator"
+        default_value = "remote-command-operator",
+        value_parser = NonEmpty::new()
     )]
     pub lease_name: String,
     /// Namespace of the Lease [default: that of --namespace, or the operator's own]
-    #[arg(long, env = "REMOTE_COMMAND_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_LEASE_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_parser = NonEmpty::new()
+    )]
     pub lease_namespace: Option<String>,
     /// How long another operator waits without seeing a renewal before it takes over, in whole
     /// seconds
@@ -114,17 +134,23 @@ impl Config {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, crate::api::duration::InvalidDuration> {
+/// Why a text is no whole number of seconds.
+#[derive(Clone, Debug, thiserror::Error)]
+enum NotWhole {
+    #[error(transparent)]
+    Invalid(#[from] InvalidDuration),
+    #[error("write whole seconds, for example 15s")]
+    Fraction,
+}
+
+fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     crate::api::Duration::new(text).get()
 }
 
 /// What goes over the wire in whole seconds.
-fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = duration(text).map_err(|invalid| invalid.to_string())?;
-    if duration.subsec_nanos() != 0 {
-        return Err("write whole seconds, for example 15s".to_owned());
-    }
-    Ok(duration)
+fn whole_seconds(text: &str) -> Result<Duration, NotWhole> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() == 0 { Ok(duration) } else { Err(NotWhole::Fraction) }
 }
 
 #[cfg(test)]

@@ -46,6 +46,21 @@ fn version_and_mistakes_have_their_codes() {
 }
 
 #[test]
+fn an_operator_does_not_take_nothing_for_a_name_as_an_empty_variable_would_have_it() {
+    let state = tempfile::tempdir().unwrap();
+    for name in ["NAMESPACE", "IDENTITY", "LEASE_NAME", "LEASE_NAMESPACE"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remote-command"));
+        command.args(["operator", "--listen", "127.0.0.1:0", "--state-directory"]);
+        command.arg(state.path()).env("KUBECONFIG", "/no/such/file");
+        let output = command.env(format!("REMOTE_COMMAND_{name}"), "").output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(225), "{name}: {told}");
+        let option = format!("--{}", name.to_lowercase().replace('_', "-"));
+        assert!(told.contains("a value is required") && told.contains(&option), "{told}");
+    }
+}
+
+#[test]
 fn completion_scripts_are_scripts() {
     for shell in ["bash", "zsh", "fish"] {
         let script = typed(&["completion", shell]);
