@@ -1,6 +1,7 @@
 //! Output on its way: lines, tails, the log and the thread that writes it.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -303,6 +304,22 @@ fn a_mark_says_where_to_go_on_and_only_for_its_attempt() {
     assert_eq!(marks.of(&entry(), Stream::Stderr).read(), 0);
     marks.forget(&entry().uid);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn marks_of_objects_that_are_not_there_any_more_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let marks = Marks::open(directory.path()).unwrap();
+    let (here, mut gone) = (entry(), entry());
+    gone.uid = "gone".to_owned();
+    for entry in [&here, &gone] {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            marks.of(entry, stream).write(7).unwrap();
+        }
+    }
+    marks.keep(&HashSet::from([here.uid.clone()])).unwrap();
+    assert_eq!(marks.of(&here, Stream::Stdout).find(), Some(7));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
 }
 
 #[test]

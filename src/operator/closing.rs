@@ -60,6 +60,12 @@ impl Swept {
         locked(&self.let_go).remove(uid);
     }
 
+    /// Forgets all objects but these, by UID.
+    pub fn keep(&self, uids: &HashSet<String>) {
+        locked(&self.entries).retain(|uid, _| uids.contains(uid));
+        locked(&self.let_go).retain(|uid| uids.contains(uid));
+    }
+
     /// Whether the host certainly has no files of the object and no process of it: nothing
     /// was ever launched, or all of it has ended and was swept.
     pub fn leaves_nothing(&self, uid: &str, stage: &Stage) -> bool {

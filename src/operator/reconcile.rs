@@ -85,7 +85,7 @@ impl Reconciler {
             tokio::select! {
                 Some(event) = commands.events.next() => self.command_changed(event),
                 Some(event) = hosts.events.next() => self.host_changed(event),
-                // Not `Some(again)`: one that needs nothing would leave those that end after it
+                // Not `Some(ended)`: one that was stopped would leave those that end after it
                 // unnoticed until something else happens.
                 ended = self.registry.ended() => if let Some(ended) = ended {
                     self.supervisor_ended(ended);
@@ -137,6 +137,7 @@ impl Reconciler {
         for object in listed {
             self.consider(object);
         }
+        self.keep_what_is_there();
         self.sweep();
     }
 
@@ -164,6 +165,7 @@ impl Reconciler {
 
     fn supervisor_ended(&mut self, ended: End) {
         match ended {
+            End::Rested(key) => self.forget_status(&key),
             End::Outdated(object) => self.consider(object),
             End::Panicked(object) => {
                 let announcement = Announcement {
@@ -206,8 +208,25 @@ impl Reconciler {
         self.expiry.forget(&key.uid);
         self.context.output.marks.forget(&key.uid);
         self.context.swept.forget(&key.uid);
+        self.forget_status(key);
+    }
+
+    fn forget_status(&self, key: &Key) {
         let (writer, uid) = (self.context.writer.clone(), key.uid.clone());
         tokio::spawn(async move { writer.forget(uid).await });
+    }
+
+    /// Forgets the objects whose deletion no watch has told of. Those that are supervised are
+    /// looked for first, by the sweep.
+    fn keep_what_is_there(&mut self) {
+        let stored = self.commands.state();
+        let mut there: HashSet<String> = stored.iter().filter_map(|object| object.uid()).collect();
+        there.extend(self.registry.keys().map(|key| key.uid.clone()));
+        self.expiry.keep(&there);
+        self.context.swept.keep(&there);
+        if let Err(failure) = self.context.output.marks.keep(&there) {
+            warn!(%failure, "marks of objects that are gone were not removed");
+        }
     }
 
     /// Compares supervisors with the store, and makes up for what was lost on the way.

@@ -75,9 +75,11 @@ struct Ended {
     last: Option<Option<String>>,
 }
 
-/// A supervisor has ended, and something is to be done about it.
+/// How the supervision of an object ended.
 #[derive(Debug)]
 pub enum End {
+    /// Nothing is left to be done before the object changes.
+    Rested(Key),
     /// A later version than the one it last saw is at hand: it must be started again.
     Outdated(Arc<RemoteCommand>),
     /// It panicked. It is started again later.
@@ -114,8 +116,7 @@ impl Registry {
         self.supervised.insert(key.uid, supervised);
     }
 
-    /// Waits for a supervisor that ends; `None` when nothing is to be done about it. Pends
-    /// while none runs.
+    /// Waits for a supervisor that ends; `None` when it was stopped. Pends while none runs.
     pub async fn ended(&mut self) -> Option<End> {
         let ended = match self.tasks.join_next().await {
             Some(Ok(ended)) => ended,
@@ -131,7 +132,8 @@ impl Registry {
         };
         let known = self.supervised.remove(&ended.uid)?;
         let object = known.object.borrow().clone();
-        (object.metadata.resource_version != last).then_some(End::Outdated(object))
+        let is_latest = object.metadata.resource_version == last;
+        Some(if is_latest { End::Rested(known.key) } else { End::Outdated(object) })
     }
 
     /// Waits until no supervisor runs. One that panicked and rests has ended.
@@ -217,7 +219,7 @@ mod tests {
         let rested = registry.rested();
         assert_eq!(rested.iter().map(|object| object.name_any()).collect::<Vec<_>>(), ["a"]);
         registry.show(object("a"), |seat| ready(seat.object.borrow().clone()));
-        assert!(ended(&mut registry).await.is_none());
+        assert!(matches!(ended(&mut registry).await, Some(End::Rested(_))));
         assert_eq!(supervised(&registry), ["b"]);
     }
 

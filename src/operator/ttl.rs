@@ -3,7 +3,7 @@
 //! An Unknown is never deleted: it waits for a person. Before a deletion the object is read
 //! anew, and the deletion is tied to the UID and the version that was read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::fault::{Failure, bounded};
 use super::registry::Key;
-use crate::api::{Phase, RemoteCommand};
+use crate::api::{MANAGED_BY, Phase, RemoteCommand};
 
 /// When which object is to go.
 #[derive(Debug, Default)]
@@ -42,6 +42,12 @@ impl Expiry {
         }
     }
 
+    /// Forgets all objects but these, by UID.
+    pub fn keep(&mut self, uids: &HashSet<String>) {
+        self.moments.retain(|uid, _| uids.contains(uid));
+        self.due.retain(|(_, key)| uids.contains(&key.uid));
+    }
+
     /// When the next object is due.
     pub fn next(&self) -> Option<Timestamp> {
         self.due.first().map(|(moment, _)| *moment)
@@ -59,8 +65,11 @@ impl Expiry {
     }
 }
 
-/// When an object is to be deleted; `None` for never.
+/// When an object is to be deleted; `None` for never, and for one of another manager.
 fn moment(object: &RemoteCommand) -> Option<Timestamp> {
+    if object.spec.managed_by != MANAGED_BY {
+        return None;
+    }
     let seconds = object.spec.ttl_seconds_after_finished?;
     let status = object.status.as_ref()?;
     let done = matches!(status.phase, Phase::Succeeded | Phase::Failed);
@@ -102,4 +111,44 @@ async fn delete(api: &Api<RemoteCommand>, key: &Key) -> Result<bool, Failure> {
         ..DeleteParams::default()
     };
     bounded(api.delete(&key.name, &parameters)).await.map(|_| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ended(uid: &str, manager: &str) -> RemoteCommand {
+        let object = json!({
+            "metadata": {"namespace": "ns", "name": uid, "uid": uid, "generation": 1},
+            "spec": {"hostRef": {"name": "db-1"}, "command": ["true"], "managedBy": manager,
+                     "ttlSecondsAfterFinished": 60},
+            "status": {"phase": "Succeeded", "observedGeneration": 1,
+                       "completionTime": "2026-01-02T03:04:05Z"},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn an_object_of_another_manager_never_expires() {
+        let mut expiry = Expiry::default();
+        expiry.note(&ended("a", "example.com/other"));
+        assert_eq!(expiry.next(), None);
+        expiry.note(&ended("a", MANAGED_BY));
+        assert_eq!(expiry.next(), Some("2026-01-02T03:05:05Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_object_that_is_not_there_any_more_is_forgotten() {
+        let mut expiry = Expiry::default();
+        for uid in ["a", "b"] {
+            expiry.note(&ended(uid, MANAGED_BY));
+        }
+        expiry.keep(&HashSet::from(["b".to_owned()]));
+        let due: Vec<String> =
+            expiry.take(Timestamp::now()).into_iter().map(|key| key.uid).collect();
+        assert_eq!(due, ["b"]);
+        assert_eq!(expiry.moments.len(), 0);
+    }
 }

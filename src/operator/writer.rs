@@ -117,7 +117,8 @@ impl Writer {
         let _ = self.messages.send(Message::Write(Box::new(request), None)).await;
     }
 
-    /// Drops what is remembered of an object that is no longer supervised.
+    /// Drops what is remembered of an object that is no longer supervised, once what is under
+    /// way for it is done.
     pub async fn forget(&self, uid: String) {
         let _ = self.messages.send(Message::Forget(uid)).await;
     }
@@ -175,7 +176,10 @@ struct Task {
     pending: HashMap<String, Pending>,
     under_way: JoinSet<Tried>,
     busy: HashSet<String>,
+    /// Of objects that are supervised.
     known: HashMap<String, Known>,
+    /// UIDs to be forgotten once what is under way for them is done.
+    leaving: HashSet<String>,
     bucket: Bucket,
     number: u64,
     flushes: Vec<oneshot::Sender<()>>,
@@ -190,6 +194,7 @@ impl Task {
             under_way: JoinSet::new(),
             busy: HashSet::new(),
             known: HashMap::new(),
+            leaving: HashSet::new(),
             bucket: Bucket::new(50, 100),
             number: 0,
             flushes: Vec::new(),
@@ -224,6 +229,9 @@ impl Task {
             Message::Write(request, acknowledge) => self.queue(request, acknowledge),
             Message::Forget(uid) => {
                 self.known.remove(&uid);
+                if self.busy.contains(&uid) || self.pending.contains_key(&uid) {
+                    self.leaving.insert(uid);
+                }
             }
             Message::Flush(done) => self.flushes.push(done),
         }
@@ -231,6 +239,7 @@ impl Task {
 
     fn queue(&mut self, request: Box<Request>, acknowledge: Option<oneshot::Sender<Acknowledged>>) {
         let uid = request.key.uid.clone();
+        self.leaving.remove(&uid);
         let stored = self.known.get(&uid).is_some_and(|known| known.status == request.status);
         let idle = !self.busy.contains(&uid) && !self.pending.contains_key(&uid);
         if stored && idle {
@@ -279,7 +288,7 @@ impl Task {
         self.busy.remove(&uid);
         let result = match answer {
             Answer::Written(known) => {
-                self.known.insert(uid, *known);
+                self.known.insert(uid.clone(), *known);
                 Acknowledged::Written
             }
             Answer::Overtaken(object) => {
@@ -308,6 +317,9 @@ impl Task {
                 return self.put_back(pending, &failure.to_string(), pause);
             }
         };
+        if !self.pending.contains_key(&uid) && self.leaving.remove(&uid) {
+            self.known.remove(&uid);
+        }
         pending.acknowledge.map(|done| done.send(result));
     }
 
@@ -325,6 +337,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -406,6 +420,31 @@ mod tests {
         let saved = tokio::time::timeout(LIMIT * 2, writer.save(request())).await.unwrap();
         assert!(matches!(saved, Some(Acknowledged::Refused(_))), "{saved:?}");
         assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_is_remembered_while_its_object_is_supervised_and_no_longer() {
+        let remembered = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&remembered);
+        let writer = Writer::start_with(Arc::new(move |request: &Request, known, _| {
+            noted.lock().unwrap().push(known.is_some());
+            let (resource_version, status) = ("2".to_owned(), request.status.clone());
+            ready(Answer::Written(Box::new(Known { resource_version, status }))).boxed()
+        }));
+        let saying = |message: &str| {
+            let mut request = request();
+            request.status.message = Some(message.to_owned());
+            request
+        };
+        writer.save(saying("it runs")).await.unwrap();
+        writer.save(saying("it has ended")).await.unwrap();
+        writer.forget("a".to_owned()).await;
+        writer.save(saying("it runs again")).await.unwrap();
+        writer.show(saying("and has ended again")).await;
+        writer.forget("a".to_owned()).await;
+        tokio::time::timeout(LIMIT, writer.flush()).await.unwrap();
+        writer.save(saying("once more")).await.unwrap();
+        assert_eq!(*remembered.lock().unwrap(), [false, true, false, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

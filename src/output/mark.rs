@@ -4,6 +4,8 @@
 //! Replaced atomically, after the bytes were written: a crash between the two repeats what
 //! was written last, and never leaves anything out.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,23 @@ impl Marks {
         }
     }
 
+    /// Removes the marks of all objects but these, by UID.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn keep(&self, uids: &HashSet<String>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let file = entry?.path();
+            let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let uid = name.split_once('.').map(|(uid, _)| uid);
+            if uid.is_some_and(|uid| !uids.contains(uid)) {
+                // As in `forget`.
+                let _ = fs::remove_file(file);
+            }
+        }
+        Ok(())
+    }
+
     fn file(&self, uid: &str, stream: Stream) -> PathBuf {
         // A uid comes from the API server or from us; anything else must not leave the directory.
         let name: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
@@ -96,7 +115,7 @@ impl Mark {
         fs::rename(&beside, &self.file)
     }
 
-    fn extension(&self) -> &std::ffi::OsStr {
+    fn extension(&self) -> &OsStr {
         self.file.extension().unwrap_or_default()
     }
 }

@@ -83,7 +83,13 @@ async fn a_deletion_that_no_watch_tells_of_is_found_out_and_a_namesake_is_anothe
         let saved = format!("stage saved name=\"{name}\" revision={}", stage.revision);
         world.reaches("the answer has come", async || world.said(operator).contains(&saved)).await;
     }
+    world.command("ended", json!({"command": ["echo", "done"]})).await;
+    let uid = world.shows("ended", "Succeeded", "Completed").await.metadata.uid.unwrap();
+    let state = world.log(operator).with_extension("").join("state");
+    let mark = state.join(format!("output/{uid}.stdout"));
+    assert!(mark.exists(), "its output was logged");
     link.cut().await.unwrap();
+    force_away(&world, "ended").await;
     force_away(&world, "gone").await;
     force_away(&world, "replaced").await;
     world.command("replaced", json!({"script": "echo another one"})).await;
@@ -100,6 +106,7 @@ async fn a_deletion_that_no_watch_tells_of_is_found_out_and_a_namesake_is_anothe
             names.len() == 2
         })
         .await;
+    world.reaches("what was kept of the one at rest goes, too", async || !mark.exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
