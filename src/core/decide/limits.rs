@@ -14,7 +14,7 @@ use crate::core::stage::{Attempt, Next, Place, Stop, Waiting, WaitingOn, after};
 use super::Turn;
 
 /// How long something referred to may be missing before that is reported as stalled.
-pub(super) const MISSING_GRACE: Duration = Duration::from_secs(120);
+pub const MISSING_GRACE: Duration = Duration::from_secs(120);
 
 impl Turn<'_> {
     pub(super) fn apply_limits(&mut self) {

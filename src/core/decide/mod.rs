@@ -26,6 +26,8 @@ mod wishes;
 
 use jiff::Timestamp;
 
+pub use self::limits::MISSING_GRACE;
+
 use super::action::{Action, Seen};
 use super::plan::{Asked, Plan};
 use super::stage::{Attempt, Stage};

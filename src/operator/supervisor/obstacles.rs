@@ -28,7 +28,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const LOOK_PERIOD: Duration = Duration::from_secs(10);
 /// How long what a host is reached with may be missing before deletion goes on without it:
 /// manifests that are applied anew may bring it back.
-const MISSING_GRACE: Duration = Duration::from_secs(15);
+const RETURN_GRACE: Duration = Duration::from_secs(15);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// What is remembered of obstacles while they last.
@@ -130,7 +130,7 @@ impl Supervisor {
         }
         let since = object.metadata.deletion_timestamp.as_ref()?.0;
         let current = stage.current.as_ref().filter(|current| tried && current.is_fenced())?;
-        if Timestamp::now() < after(since, MISSING_GRACE) {
+        if Timestamp::now() < after(since, RETURN_GRACE) {
             return None;
         }
         let way = stage.swept_next().map_or(&current.connection, |trace| &trace.connection);
