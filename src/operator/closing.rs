@@ -10,9 +10,9 @@ use kube::{Resource, ResourceExt};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::context::Context;
 use super::events::Announcement;
-use super::fault::bounded;
-use super::supervisor::Context;
+use super::fault::{Failure, bounded};
 use super::{finalizer, stage};
 use crate::api::plan::limits_where_valid;
 use crate::api::{MANAGED_BY, RemoteCommand};
@@ -131,7 +131,7 @@ pub async fn release(
                 latest = live;
             }
             Ok(None) => return None,
-            Err(()) => {}
+            Err(failure) => debug!(%failure, "it is not known how it is stored"),
         }
         tokio::select! {
             () = sleep(pause) => {}
@@ -170,9 +170,9 @@ pub fn mourn(context: &Context, object: &RemoteCommand) {
 }
 
 /// The object as it is stored; `None` when it, or that UID, is gone.
-async fn look(context: &Context, object: &RemoteCommand) -> Result<Option<RemoteCommand>, ()> {
+async fn look(context: &Context, object: &RemoteCommand) -> Result<Option<RemoteCommand>, Failure> {
     let namespace = object.namespace().unwrap_or_default();
     let api = Api::<RemoteCommand>::namespaced(context.client.clone(), &namespace);
-    let found = bounded(api.get_opt(&object.name_any())).await.map_err(drop)?;
+    let found = bounded(api.get_opt(&object.name_any())).await?;
     Ok(found.filter(|live| live.metadata.uid == object.metadata.uid))
 }

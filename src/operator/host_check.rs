@@ -16,14 +16,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
+use super::context::Context;
 use super::fault::Failure;
 use super::host_status::{self, Finding, Verdict};
 use super::host_use::{Listener, Woken};
 use super::lookup::Namespace;
-use super::supervisor::Context;
 use super::wishes::find;
 use crate::api::{self, RemoteHost};
 use crate::core::connection::Connection;
+use crate::core::decide::MISSING_GRACE;
 use crate::core::fault::Cause;
 use crate::core::plan::{Hold, HoldKind};
 use crate::host::contact::Contact;
@@ -41,8 +42,6 @@ const READY_LOOK: Duration = Duration::from_secs(300);
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
 /// How often the use of a host is told, if it has changed.
 const USE_PERIOD: Duration = Duration::from_secs(30);
-/// For how long something missing is expected to come, as it is for commands.
-const MISSING_GRACE: Duration = Duration::from_secs(120);
 /// Between two checks that failed connections of others are the reason for.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 

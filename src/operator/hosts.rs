@@ -17,9 +17,9 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::error;
 
+use super::context::Context;
 use super::host_check::{Check, View};
 use super::host_status::is_other;
-use super::supervisor::Context;
 use crate::api::RemoteHost;
 
 /// How long a check that panicked is left alone.

@@ -10,6 +10,7 @@ mod admission;
 mod bucket;
 mod closing;
 mod config;
+mod context;
 mod events;
 pub mod fault;
 mod finalizer;
@@ -42,7 +43,6 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::Api;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -54,13 +54,13 @@ use crate::output;
 use crate::output::mark::Marks;
 use admission::Admission;
 use closing::Swept;
+use context::Context;
 use events::Announcer;
 use following::Output;
 use health::Health;
 use identity::Identity;
 use lease::{Leadership, Terms};
 use reconcile::Reconciler;
-use supervisor::Context;
 use writer::Writer;
 
 /// How long supervisors may finish their turn, and the writer its writes, at the end.
@@ -77,6 +77,17 @@ pub enum Error {
     NoIdentity(#[from] identity::NoIdentity),
     #[error("the state directory, the output, or the health address cannot be used")]
     Local(#[from] io::Error),
+}
+
+/// What outlives a term of leadership.
+struct Operator {
+    config: Config,
+    /// Nobody else has it while this lives.
+    identity: Identity,
+    clients: Clients,
+    output: Output,
+    /// Cancelled when somebody asks the operator to end.
+    stop: CancellationToken,
 }
 
 /// Two clients: watches may be retried by the library, writes must not be, because a write
@@ -105,60 +116,84 @@ pub async fn run(config: Config) -> Result<(), Error> {
         writer: output::writer::Writer::start(stdout, stderr)?,
         marks: Marks::open(&config.state_directory.join("output"))?,
     };
-    let mut leadership = leadership(&config, &clients, identity.name());
-    loop {
-        health.follows();
-        tokio::select! {
-            () = leadership.acquire() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        health.leads();
-        lead(&config, &clients, &output, identity.name(), (&mut leadership, &stop)).await;
-        // Nothing is released when it was lost.
-        leadership.release().await;
-        if stop.is_cancelled() {
-            info!("ended as asked; commands on hosts live on");
-            return Ok(());
-        }
-        warn!("not leading any more; waiting to lead again");
-    }
+    let operator = Operator { config, identity, clients, output, stop };
+    operator.lead_in_turn(&health).await;
+    Ok(())
 }
 
-/// Does the work while the Lease is ours and nobody asks to stop.
-async fn lead(
-    config: &Config,
-    clients: &Clients,
-    output: &Output,
-    identity: &str,
-    (leadership, stop): (&mut Leadership, &CancellationToken),
-) {
-    let scope =
-        watch::Scope { namespace: config.namespace.as_deref(), timeout: config.watch_timeout };
-    let commands = watch::watch::<RemoteCommand>(clients.watches.clone(), &scope);
-    let remote_hosts = watch::watch::<RemoteHost>(clients.watches.clone(), &scope);
-    let context = Arc::new(Context {
-        client: clients.writes.clone(),
-        writer: Writer::start(clients.writes.clone()),
-        announcer: Announcer::new(clients.writes.clone(), identity),
-        hosts: Arc::new(Hosts::new()),
-        remote_hosts: remote_hosts.store.clone(),
-        admission: Arc::new(Admission::default()),
-        output: output.clone(),
-        swept: Swept::default(),
-        stop: CancellationToken::new(),
-    });
-    let mut reconciler = Reconciler::new(Arc::clone(&context), commands.store.clone());
-    tokio::select! {
-        () = reconciler.run(commands, remote_hosts) => {}
-        () = leadership.hold() => {}
-        () = context.writer.ended() => error!("the status writer has ended; all work begins anew"),
-        () = stop.cancelled() => {}
+impl Operator {
+    /// Leads whenever the Lease can be had, until somebody asks to stop.
+    async fn lead_in_turn(&self, health: &Health) {
+        let mut leadership = self.leadership();
+        loop {
+            health.follows();
+            tokio::select! {
+                () = leadership.acquire() => {}
+                () = self.stop.cancelled() => return,
+            }
+            health.leads();
+            self.lead(&mut leadership).await;
+            // Nothing is released when it was lost.
+            leadership.release().await;
+            if self.stop.is_cancelled() {
+                return info!("ended as asked; commands on hosts live on");
+            }
+            warn!("not leading any more; waiting to lead again");
+        }
     }
-    reconciler.finish(FINISH_LIMIT).await;
-    if timeout(FINISH_LIMIT, context.writer.flush()).await.is_err() {
-        warn!("some statuses were not written; the next operator makes them again");
+
+    /// Does the work while the Lease is ours and nobody asks to stop.
+    async fn lead(&self, leadership: &mut Leadership) {
+        let watches = &self.clients.watches;
+        let (namespace, timeout) = (self.config.namespace.as_deref(), self.config.watch_timeout);
+        let scope = watch::Scope { namespace, timeout };
+        let commands = watch::watch::<RemoteCommand>(watches.clone(), &scope);
+        let remote_hosts = watch::watch::<RemoteHost>(watches.clone(), &scope);
+        let context = Arc::new(self.context(&remote_hosts));
+        let mut reconciler = Reconciler::new(Arc::clone(&context), commands.store.clone());
+        let writer_ended = context.writer.ended();
+        tokio::select! {
+            () = reconciler.run(commands, remote_hosts) => {}
+            () = leadership.hold() => {}
+            () = writer_ended => error!("the status writer has ended; all work begins anew"),
+            () = self.stop.cancelled() => {}
+        }
+        reconciler.finish(FINISH_LIMIT).await;
+        if tokio::time::timeout(FINISH_LIMIT, context.writer.flush()).await.is_err() {
+            warn!("some statuses were not written; the next operator makes them again");
+        }
+        context.hosts.shutdown().await;
     }
-    context.hosts.shutdown().await;
+
+    fn context(&self, remote_hosts: &watch::Watched<RemoteHost>) -> Context {
+        let client = &self.clients.writes;
+        Context {
+            client: client.clone(),
+            writer: Writer::start(client.clone()),
+            announcer: Announcer::new(client.clone(), self.identity.name()),
+            hosts: Arc::new(Hosts::new()),
+            remote_hosts: remote_hosts.store.clone(),
+            admission: Arc::new(Admission::default()),
+            output: self.output.clone(),
+            swept: Swept::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        let (config, client) = (&self.config, &self.clients.writes);
+        let namespace = config.lease_namespace.clone().or_else(|| config.namespace.clone());
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let terms = Terms {
+            name: config.lease_name.clone(),
+            identity: self.identity.name().to_owned(),
+            note: config.state_directory.join("term"),
+            duration: config.lease_duration,
+            renew_deadline: config.renew_deadline(),
+            retry_period: config.retry_period,
+        };
+        Leadership::new(Api::<Lease>::namespaced(client.clone(), &namespace), terms)
+    }
 }
 
 async fn clients(watch_timeout: Duration) -> Result<Clients, Error> {
@@ -173,21 +208,6 @@ async fn clients(watch_timeout: Duration) -> Result<Clients, Error> {
     config.read_timeout = Some(watch_timeout + watch::MARGIN);
     config.reset_reader_on_write = true;
     Ok(Clients { watches: client(config)?, writes: client(careful)? })
-}
-
-fn leadership(config: &Config, clients: &Clients, identity: &str) -> Leadership {
-    let own = clients.writes.default_namespace().to_owned();
-    let namespace = config.lease_namespace.clone().or_else(|| config.namespace.clone());
-    let api = Api::<Lease>::namespaced(clients.writes.clone(), &namespace.unwrap_or(own));
-    let terms = Terms {
-        name: config.lease_name.clone(),
-        identity: identity.to_owned(),
-        note: config.state_directory.join("term"),
-        duration: config.lease_duration,
-        renew_deadline: config.renew_deadline(),
-        retry_period: config.retry_period,
-    };
-    Leadership::new(api, terms)
 }
 
 /// Cancelled at the first SIGTERM or SIGINT.

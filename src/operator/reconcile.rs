@@ -22,11 +22,12 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::adding::Adding;
+use super::context::Context;
 use super::events::Announcement;
 use super::fault::{Failure, bounded};
 use super::hosts::HostChecks;
 use super::registry::{End, Key, Registry};
-use super::supervisor::{Context, Supervisor};
+use super::supervisor::Supervisor;
 use super::watch::Watched;
 use super::{closing, finalizer, ttl};
 use crate::api::{MANAGED_BY, RemoteCommand, RemoteHost};

@@ -3,6 +3,7 @@
 //! An older definition would silently drop the fields it does not know, and with them parts
 //! of the write-ahead log. So nothing is begun before they are right.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -33,8 +34,8 @@ pub enum Unfit {
     Older(String),
     #[error("the resource type {0} is not served by the API server yet")]
     NotServed(String),
-    #[error("the resource type {0} could not be looked at: {1}")]
-    Unknown(String, Failure),
+    #[error("the resource type {0} could not be looked at")]
+    Unknown(String, #[source] Failure),
 }
 
 /// Waits until the cluster is fit: for a while when it is seen not to be, and for as long as it
@@ -57,7 +58,8 @@ pub async fn wait(client: Client) -> Result<(), Unfit> {
             }
         }
         if told.as_ref() != Some(&unfit) {
-            warn!("waiting: {unfit}");
+            let cause = unfit.source().map(ToString::to_string);
+            warn!(cause, "waiting: {unfit}");
         }
         told = Some(unfit);
         sleep(PAUSE).await;

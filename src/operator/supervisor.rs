@@ -13,49 +13,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::Client;
-use kube::runtime::reflector::Store;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use obstacles::Obstacles;
 
-use super::admission::{Admission, Guest, Ticket};
-use super::closing::Swept;
-use super::events::Announcer;
-use super::following::{Following, Output};
+use super::admission::{Guest, Ticket};
+use super::context::Context;
+use super::following::Following;
 use super::ledger::{self, Ledger};
 use super::lookup::Namespace;
 use super::registry::Seat;
 use super::stage;
 use super::wishes::{Wishes, wishes};
-use super::writer::Writer;
-use crate::api::{RemoteCommand, RemoteHost};
+use crate::api::RemoteCommand;
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Now, decide};
 use crate::core::plan::{Hold, HoldKind};
 use crate::core::record::{EntrySeen, Life};
 use crate::core::stage::{Stage, WaitingOn};
-use crate::host::hosts::Hosts;
 use crate::journal::NotSaved;
 use crate::reach::Ways;
 use crate::step::{self, Reach, Step, Turned};
-
-/// What all supervisors share.
-pub struct Context {
-    /// Does not retry by itself.
-    pub client: Client,
-    pub writer: Writer,
-    pub announcer: Announcer,
-    pub hosts: Arc<Hosts>,
-    pub remote_hosts: Store<RemoteHost>,
-    pub admission: Arc<Admission>,
-    pub output: Output,
-    pub swept: Swept,
-    /// Cancelled when supervisors are to end.
-    pub stop: CancellationToken,
-}
 
 /// First pause before something missing is looked for again, and the longest.
 const FIRST_RECHECK: Duration = Duration::from_secs(2);

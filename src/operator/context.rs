@@ -1,0 +1,30 @@
+//! What all parts of a leading operator share.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::reflector::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::Admission;
+use super::closing::Swept;
+use super::events::Announcer;
+use super::following::Output;
+use super::writer::Writer;
+use crate::api::RemoteHost;
+use crate::host::hosts::Hosts;
+
+/// Made anew for each term: nothing in it is older than the Lease that is held.
+pub struct Context {
+    /// Does not retry by itself.
+    pub client: Client,
+    pub writer: Writer,
+    pub announcer: Announcer,
+    pub hosts: Arc<Hosts>,
+    pub remote_hosts: Store<RemoteHost>,
+    pub admission: Arc<Admission>,
+    pub output: Output,
+    pub swept: Swept,
+    /// Cancelled when supervisors are to end.
+    pub stop: CancellationToken,
+}
