@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
+use super::hearing::Hearing;
 use crate::api::{OutputStatus, StreamStatus};
 use crate::core::action::{Entry, Kind, Seen};
 use crate::core::record::{OutputSeen, StreamSeen};
@@ -71,8 +72,16 @@ impl Following {
         Self { output, current: None, earlier: JoinSet::new() }
     }
 
-    /// Reads on to what an action has shown to be there; to the end when the command has ended.
-    pub async fn observe(&mut self, source: &Source, seen: &Seen, host: &Arc<dyn Host>) {
+    /// Reads on to what an action has shown to be there, unless an end is asked for that
+    /// `hearing` hears of. When the command has ended there is nothing to be stopped any more,
+    /// and what is not read before a deletion is lost: it is read to its end then.
+    pub async fn observe(
+        &mut self,
+        source: &Source,
+        seen: &Seen,
+        host: &Arc<dyn Host>,
+        hearing: Option<&mut Hearing>,
+    ) {
         let Some((entry, output, ended)) = shown(seen, host.as_ref()).await else { return };
         if self.current.as_ref().is_none_or(|current| current.follow.entry() != entry) {
             if let Some(earlier) = self.current.take().filter(|e| !e.follow.is_finished()) {
@@ -83,7 +92,11 @@ impl Following {
         let Some(current) = self.current.as_mut() else { return };
         current.host = Arc::clone(host);
         current.seen = output;
-        if ended { current.finish(END_LIMIT).await } else { current.advance().await }
+        match hearing {
+            _ if ended => current.finish(END_LIMIT).await,
+            Some(hearing) => current.advance_while(hearing).await,
+            None => current.advance().await,
+        }
     }
 
     /// Goes on with the output of `entry`, which has ended and of which `shown` is in status,
@@ -166,10 +179,10 @@ impl Following {
         self.current.as_ref().and_then(|current| current.follow.look_again())
     }
 
-    /// Reads on without a new sight of the host.
-    pub async fn catch_up(&mut self) {
+    /// Reads on without a new sight of the host, unless an end is asked for.
+    pub async fn catch_up(&mut self, hearing: &mut Hearing) {
         if let Some(current) = self.current.as_mut() {
-            current.advance().await;
+            current.advance_while(hearing).await;
         }
     }
 
@@ -205,6 +218,14 @@ fn seen_of(shown: &StreamStatus, open: bool) -> StreamSeen {
 }
 
 impl Current {
+    /// A read that is cut off leaves everything as it was.
+    async fn advance_while(&mut self, hearing: &mut Hearing) {
+        tokio::select! {
+            () = self.advance() => {}
+            () = hearing.end_is_asked_for() => debug!("reading on is put off: an end is asked for"),
+        }
+    }
+
     async fn advance(&mut self) {
         let written = self.follow.written();
         self.read_on().await;

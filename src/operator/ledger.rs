@@ -23,9 +23,10 @@ use super::wishes::Wishes;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
 use crate::api::{Phase, RemoteCommand, RemoteCommandStatus};
-use crate::core::action::Action;
+use crate::core::action::{Action, Seen};
 use crate::core::phase;
 use crate::core::stage::Stage;
+use crate::host::Host;
 use crate::journal::{Journal, NotSaved, save};
 use crate::reach::Ways;
 use crate::step::Reach as _;
@@ -117,14 +118,15 @@ impl Entry<'_> {
         self.ledger.writer.show(request).await;
     }
 
-    /// Reads on while nothing can be saved. What is seen decides nothing: it is seen again.
-    async fn look(&mut self, stage: &Stage) {
-        let Some(attempt) = super::stage::live(stage) else { return };
+    /// What there is to be read on while nothing can be saved, and where. What is seen decides
+    /// nothing: it is seen again.
+    async fn look(&mut self, stage: &Stage) -> Option<(Seen, Arc<dyn Host>)> {
+        let attempt = super::stage::live(stage)?;
         let probe = Action::Probe { entry: attempt.entry.clone() };
-        let Ok(probe) = save(self, stage, stage, probe).await else { return };
+        let probe = save(self, stage, stage, probe).await.ok()?;
         let host = self.ways.host(&attempt.connection);
         let seen = host.act(&self.wishes.plan, &probe, None).await;
-        self.following.observe(&self.wishes.source, &seen, &host).await;
+        Some((seen, host))
     }
 
     fn request(
@@ -158,7 +160,13 @@ impl Journal for Entry<'_> {
         let acknowledged = loop {
             tokio::select! {
                 acknowledged = &mut saved => break acknowledged,
-                () = sleep(LOOK_PERIOD) => self.look(before).await,
+                () = sleep(LOOK_PERIOD) => {}
+            }
+            let Some((seen, host)) = self.look(before).await else { continue };
+            // A result does not wait for the rest of its output once it is stored.
+            tokio::select! {
+                acknowledged = &mut saved => break acknowledged,
+                () = self.following.observe(&self.wishes.source, &seen, &host, None) => {}
             }
         };
         match acknowledged {

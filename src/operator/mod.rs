@@ -16,6 +16,7 @@ pub mod fault;
 mod finalizer;
 mod following;
 mod health;
+mod hearing;
 mod host_check;
 mod host_status;
 mod host_use;

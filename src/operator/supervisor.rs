@@ -5,51 +5,47 @@
 //! again with the next version. A live attempt is followed over the connection it was
 //! launched with, whatever became of its RemoteHost since.
 
+mod entrance;
 mod obstacles;
 mod showing;
+mod waiting;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use entrance::Entrance;
 use obstacles::Obstacles;
+use showing::Showing;
+use waiting::{Recheck, instant};
 
-use super::admission::{Guest, Ticket};
+use super::admission::Guest;
 use super::context::Context;
 use super::following::Following;
+use super::hearing::Hearing;
 use super::ledger::{self, Ledger};
 use super::lookup::Namespace;
 use super::registry::Seat;
 use super::stage;
 use super::wishes::{Wishes, wishes};
 use crate::api::RemoteCommand;
-use crate::core::action::{Action, Seen};
-use crate::core::decide::{Now, decide};
-use crate::core::plan::{Hold, HoldKind};
+use crate::core::action::Seen;
+use crate::core::decide::Now;
+use crate::core::plan::HoldKind;
 use crate::core::record::{EntrySeen, Life};
-use crate::core::stage::{Stage, WaitingOn};
+use crate::core::stage::Stage;
 use crate::journal::NotSaved;
 use crate::reach::Ways;
-use crate::step::{self, Reach, Step, Turned};
+use crate::step::{Reach, Step, Turned};
 
-/// First pause before something missing is looked for again, and the longest.
-const FIRST_RECHECK: Duration = Duration::from_secs(2);
-const LONGEST_RECHECK: Duration = Duration::from_secs(10);
-/// How often one that waits for a place looks by itself; it is woken when one is free.
-const BUSY_RECHECK: Duration = Duration::from_secs(60);
-/// How long the name of the one in the way stands in status before it is looked at again: it
-/// changes with every place that becomes free, and each change would be a write.
-const BLOCKER_PERIOD: Duration = Duration::from_secs(600);
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How soon to look again in the moment between a command's end and the record of it.
 const BETWEEN: Duration = Duration::from_millis(100);
-const HOST_BUSY: &str = "HostBusy";
 
 /// What comes after a turn.
 enum Next {
@@ -68,15 +64,9 @@ pub struct Supervisor {
     ledger: Ledger,
     following: Following,
     ways: Ways,
-    ticket: Option<Ticket>,
-    recheck: Duration,
-    /// What was waited for when `recheck` was worked out last.
-    waited_for: Option<String>,
-    /// Since when the name of the one in the way stands in status.
-    blocker_named: Instant,
-    shown_at: Instant,
-    /// The attempt, and whether it had ended, for which output alone was shown last.
-    output_shown: Option<(i32, i32, bool)>,
+    entrance: Entrance,
+    recheck: Recheck,
+    showing: Showing,
     obstacles: Obstacles,
     /// A save was lost to another stage: what is stored.
     overtaken: Option<Arc<RemoteCommand>>,
@@ -92,6 +82,12 @@ impl Supervisor {
         let object = seat.object.borrow().clone();
         let (writer, announcer) = (context.writer.clone(), context.announcer.clone());
         let lookup = Namespace::new(context.client.clone(), &seat.key.namespace);
+        let guest = Guest {
+            uid: seat.key.uid.clone(),
+            name: format!("{}/{}", seat.key.namespace, seat.key.name),
+            wake: Arc::clone(&seat.poke),
+        };
+        let entrance = Entrance::new(Arc::clone(&context.admission), guest);
         let mut supervisor = Self {
             ledger: Ledger::new(seat.key.clone(), writer, announcer, &object),
             following: Following::new(context.output.clone()),
@@ -104,12 +100,9 @@ impl Supervisor {
             seat,
             stage: None,
             seen: Seen::Nothing,
-            ticket: None,
-            recheck: FIRST_RECHECK,
-            waited_for: None,
-            blocker_named: Instant::now(),
-            shown_at: Instant::now(),
-            output_shown: None,
+            entrance,
+            recheck: Recheck::new(),
+            showing: Showing::new(),
             obstacles: Obstacles::new(lookup.clone()),
             overtaken: None,
             ended_here: false,
@@ -118,8 +111,7 @@ impl Supervisor {
         supervisor.adopt(&object);
         if supervisor.stage.as_ref().is_some_and(|stage| stage::live(stage).is_some()) {
             let host = wishes(&object, &supervisor.context.remote_hosts).host;
-            let guest = supervisor.guest();
-            supervisor.ticket = Some(supervisor.context.admission.occupy(host, guest));
+            supervisor.entrance.occupy(host);
         }
         supervisor
     }
@@ -188,8 +180,8 @@ impl Supervisor {
     ) -> Next {
         let now = Now { at: Timestamp::now(), seed: rand::random() };
         wishes.asked.poke.push_str(&self.what_may_mend(object, &wishes, &stage).await);
-        if let Err(message) = self.admit(&mut wishes, &stage, &now).await {
-            return self.retry(stage, &message);
+        if let Err(unavailable) = self.admit(&mut wishes, &stage, &now).await {
+            return self.retry(stage, &unavailable.to_string());
         }
         let (had_ended, revision) = (stage.outcome.is_some(), stage.revision);
         let mut entry = ledger::Entry {
@@ -215,7 +207,8 @@ impl Supervisor {
         match turned {
             Ok(Turned::Acted { seen, connection }) => {
                 let host = self.ways.host(&connection);
-                self.following.observe(&wishes.source, &seen, &host).await;
+                let mut hearing = Hearing::new(&self.seat.object, object);
+                self.following.observe(&wishes.source, &seen, &host, Some(&mut hearing)).await;
                 self.stage = Some(stage);
                 let was_between = std::mem::replace(&mut self.between, is_between(&seen));
                 if self.between && !was_between {
@@ -246,66 +239,6 @@ impl Supervisor {
         Next::Wait(Instant::now() + RETRY_PAUSE)
     }
 
-    /// Before anything is prepared: is what the connection needs there, and is there a place?
-    async fn admit(&mut self, wishes: &mut Wishes, stage: &Stage, now: &Now) -> Result<(), String> {
-        let would = decide(&wishes.plan, &wishes.asked, stage, &self.seen, now);
-        if !matches!(would.action, Some(Action::Prepare { .. })) {
-            return Ok(());
-        }
-        if let Some(connection) = &wishes.connection {
-            match self.ways.missing(connection).await {
-                Ok(None) => {}
-                Ok(Some(hold)) => {
-                    wishes.hold(hold);
-                    return Ok(());
-                }
-                // Once the run is on record its limit applies, and asking again writes nothing.
-                Err(unavailable) if step::is_on_record(stage, &would) => {
-                    return Err(unavailable.to_string());
-                }
-                Err(unavailable) => {
-                    wishes.hold(step::hold(&unavailable));
-                    return Ok(());
-                }
-            }
-        }
-        if self.ticket.as_ref().is_some_and(|ticket| *ticket.key() != wishes.host) {
-            self.ticket = None;
-        }
-        let guest = self.guest();
-        let queue = || self.context.admission.queue(wishes.host.clone(), guest);
-        let ticket = self.ticket.get_or_insert_with(queue);
-        if let Err(blocker) = ticket.enter(wishes.concurrency) {
-            let hold = self.busy(stage, &wishes.plan.host, &blocker);
-            wishes.hold(hold);
-        }
-        Ok(())
-    }
-
-    /// The wait for a place, in the words in which it stands in status if it does.
-    fn busy(&mut self, stage: &Stage, host: &str, blocker: &str) -> Hold {
-        let reason = HOST_BUSY.to_owned();
-        let on = WaitingOn::Hold(HoldKind::Busy, reason.clone());
-        let named = stage.waiting.as_ref().filter(|waiting| waiting.on == on);
-        let message = match named.filter(|_| self.blocker_named.elapsed() < BLOCKER_PERIOD) {
-            Some(waiting) => waiting.message.clone(),
-            None => {
-                self.blocker_named = Instant::now();
-                format!("no place is free on {host}; when last looked at, {blocker} was in the way")
-            }
-        };
-        Hold { kind: HoldKind::Busy, reason, message }
-    }
-
-    fn guest(&self) -> Guest {
-        let key = &self.seat.key;
-        Guest {
-            uid: key.uid.clone(),
-            name: format!("{}/{}", key.namespace, key.name),
-            wake: Arc::clone(&self.seat.poke),
-        }
-    }
-
     /// Nothing to do for now: shows what there is to show, and tells how long to wait.
     async fn settle(
         &mut self,
@@ -318,7 +251,7 @@ impl Supervisor {
         // A value that could not be fetched for the launch is a hold that only the stage shows.
         let waits_on = hold.or_else(|| stage::hold(&stage));
         if stage::live(&stage).is_none() && hold != Some(HoldKind::Busy) {
-            self.ticket = None;
+            self.entrance.leave();
         }
         let later = self.show(object, wishes, &stage).await;
         if stage.released() {
@@ -333,7 +266,7 @@ impl Supervisor {
             self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
-        let recheck = self.recheck(&stage, waits_on);
+        let recheck = self.recheck.next(&stage, waits_on);
         let lively = match stage::live(&stage) {
             Some(_) => self.following.look_again().map(|soon| Instant::now() + soon),
             None => self.deliver(wishes, &stage).await,
@@ -342,69 +275,6 @@ impl Supervisor {
         let far = Instant::now() + Duration::from_secs(3600);
         let until = [wake.map(instant), recheck, later, lively].into_iter().flatten().min();
         Next::Wait(until.unwrap_or(far))
-    }
-
-    /// When to look again, without being told to, for what the next launch waits on.
-    fn recheck(&mut self, stage: &Stage, waits_on: Option<HoldKind>) -> Option<Instant> {
-        let reason = stage.waiting.as_ref().map(|waiting| waiting.reason().to_owned());
-        if self.waited_for != reason {
-            self.recheck = FIRST_RECHECK;
-            self.waited_for.clone_from(&reason);
-        }
-        let pause = match waits_on? {
-            HoldKind::Busy if reason.as_deref() == Some(HOST_BUSY) => BUSY_RECHECK,
-            HoldKind::Busy | HoldKind::Missing | HoldKind::Invalid => {
-                let pause = self.recheck;
-                self.recheck = pause.saturating_mul(2).min(LONGEST_RECHECK);
-                pause
-            }
-        };
-        Some(Instant::now() + pause)
-    }
-
-    /// Waits until `until`, or until something is not as it was when `known` was looked at.
-    async fn wait(&mut self, known: &RemoteCommand, until: Instant) {
-        while self.following.is_behind() && Instant::now() < until {
-            self.following.catch_up().await;
-            if self.seat.object.has_changed().unwrap_or(true) || self.context.stop.is_cancelled() {
-                return;
-            }
-        }
-        let poke = Arc::clone(&self.seat.poke);
-        let mut sleep = pin!(sleep_until(until));
-        loop {
-            let look = self.obstacles.next_look();
-            tokio::select! {
-                changed = self.seat.object.changed() => {
-                    let latest = self.seat.object.borrow_and_update().clone();
-                    if changed.is_err() || self.is_news(known, &latest) {
-                        return;
-                    }
-                }
-                () = poke.notified() => {
-                    self.recheck = FIRST_RECHECK;
-                    return;
-                }
-                () = sleep_until(look) => if self.may_be_mended().await {
-                    return;
-                },
-                () = self.context.stop.cancelled() => return,
-                () = &mut sleep => return,
-            }
-        }
-    }
-
-    /// Whether a version shows more than what we have written ourselves: our own writes come
-    /// back over the watch, and are no reason to ask the host again.
-    fn is_news(&self, known: &RemoteCommand, latest: &RemoteCommand) -> bool {
-        let (old, new) = (&known.metadata, &latest.metadata);
-        let ours = self.stage.as_ref().map_or(0, |stage| stage.revision);
-        old.generation != new.generation
-            || old.deletion_timestamp != new.deletion_timestamp
-            || old.finalizers != new.finalizers
-            || old.labels != new.labels
-            || old.annotations != new.annotations
-            || stage::shown(latest).is_some_and(|shown| shown.revision > ours)
     }
 }
 
@@ -419,13 +289,6 @@ fn is_between(seen: &Seen) -> bool {
         }
         EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => false,
     }
-}
-
-/// A wall-clock time on the monotonic clock. An hour at most: the wall clock may be set.
-fn instant(time: Timestamp) -> Instant {
-    let wait = Timestamp::now().duration_until(time);
-    let wait = Duration::try_from(wait).unwrap_or_default();
-    Instant::now() + wait.min(Duration::from_secs(3600))
 }
 
 #[cfg(test)]

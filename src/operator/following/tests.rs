@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
+use crate::api::RemoteCommand;
 use crate::core::action::Action;
 use crate::core::fault::{Fault, Transient};
 use crate::core::plan::Plan;
@@ -147,8 +148,8 @@ async fn output_that_comes_after_the_exit_is_written_too() {
     let place = Place::new();
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(TEXT.len())));
     let mut following = Following::new(place.output.clone());
-    following.observe(&source(), &ended(6, false), &host).await;
-    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    following.observe(&source(), &ended(6, false), &host, None).await;
+    following.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
     assert_eq!(place.sink.texts(), ["one", "two", "three"]);
     assert!(following.is_delivered());
 }
@@ -159,7 +160,7 @@ async fn what_a_result_did_not_wait_for_is_written_after_it() {
     let cut = Arc::new(Cut(Mutex::new(6)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let mut following = Following::new(place.output.clone());
-    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    following.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
     assert!(!following.is_delivered(), "the link was lost on the way");
     *cut.0.lock().unwrap() = TEXT.len();
     deliver(&mut following).await;
@@ -174,7 +175,7 @@ async fn output_of_an_ended_command_goes_on_after_a_restart() {
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let shown = {
         let mut former = Following::new(place.output.clone());
-        former.observe(&source(), &ended(TEXT.len(), true), &host).await;
+        former.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
         former.status(1, 1).unwrap()
     };
     *cut.0.lock().unwrap() = TEXT.len();
@@ -193,12 +194,12 @@ async fn the_rest_of_an_earlier_attempt_is_written_while_the_next_one_is_followe
     let cut = Arc::new(Cut(Mutex::new(6)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let mut following = Following::new(place.output.clone());
-    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    following.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
     let mut next = ended(0, true);
     if let Seen::Host { entry, .. } = &mut next {
         (entry.attempt, entry.token) = (2, "U".to_owned());
     }
-    following.observe(&source(), &next, &host).await;
+    following.observe(&source(), &next, &host, None).await;
     assert!(!following.is_delivered(), "the link was lost on the way");
     *cut.0.lock().unwrap() = TEXT.len();
     deliver(&mut following).await;
@@ -211,7 +212,7 @@ async fn what_is_given_up_of_an_earlier_attempt_is_told_as_a_gap() {
     let place = Place::new();
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(6)));
     let mut following = Following::new(place.output.clone());
-    following.observe(&source(), &ended(TEXT.len(), true), &host).await;
+    following.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
     let mut given_up = following.current.take().unwrap();
     given_up.stuck = Instant::now().checked_sub(PATIENCE * 2);
     given_up.deliver_rest().await;
@@ -238,9 +239,9 @@ async fn patience_with_the_rest_of_the_output_begins_with_the_end_however_long_i
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(0)));
     for at_the_end in [ended(TEXT.len(), true), silent()] {
         let mut following = Following::new(place.output.clone());
-        following.observe(&source(), &silent(), &host).await;
+        following.observe(&source(), &silent(), &host, None).await;
         tokio::time::advance(PATIENCE * 2).await;
-        following.observe(&source(), &at_the_end, &host).await;
+        following.observe(&source(), &at_the_end, &host, None).await;
         if let Some(current) = &mut following.current {
             // Of a lost attempt no end is seen.
             current.seen.stdout.bytes = TEXT.len() as u64;
@@ -260,8 +261,8 @@ async fn output_that_came_only_at_the_end_is_not_lost_together_with_its_supervis
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let shown = {
         let mut former = Following::new(place.output.clone());
-        former.observe(&source(), &silent(), &host).await;
-        former.observe(&source(), &ended(TEXT.len(), true), &host).await;
+        former.observe(&source(), &silent(), &host, None).await;
+        former.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
         former.status(1, 1).unwrap()
     };
     *cut.0.lock().unwrap() = TEXT.len();
@@ -271,4 +272,57 @@ async fn output_that_came_only_at_the_end_is_not_lost_together_with_its_supervis
     assert!(following.resume(&source(), &entry(), &shown, &host));
     deliver(&mut following).await;
     assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+}
+
+/// A host that does not answer.
+struct Deaf;
+
+#[async_trait]
+impl Host for Deaf {
+    async fn act(&self, _: &Plan, action: &Saved<Action>, _: Option<Material>) -> Seen {
+        panic!("not asked for: {}", action.get().verb())
+    }
+
+    async fn read(&self, _: &Entry, _: Stream, _: u64, _: u32) -> Result<Chunk, Fault> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_asked_for_cuts_reading_short_while_there_is_something_to_be_stopped() {
+    let place = Place::new();
+    let host: Arc<dyn Host> = Arc::new(Deaf);
+    let object = |change: serde_json::Value| -> Arc<RemoteCommand> {
+        let mut object = serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "u"},
+            "spec": {"hostRef": {"name": "db-1"}, "command": ["true"]},
+        });
+        for (part, fields) in change.as_object().unwrap() {
+            object[part].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        }
+        Arc::new(serde_json::from_value(object).unwrap())
+    };
+    let known = object(serde_json::json!({}));
+    let mut runs = silent();
+    if let Seen::Host { record, .. } = &mut runs {
+        record.output.stdout.bytes = TEXT.len() as u64;
+    }
+    let over = ended(TEXT.len(), true);
+    let cancelled = serde_json::json!({"spec": {"cancel": true}});
+    let deleted = serde_json::json!({"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}});
+    let labelled = serde_json::json!({"metadata": {"labels": {"a": "b"}}});
+    for (seen, change, limit) in [
+        (&runs, &cancelled, Duration::ZERO),
+        (&runs, &deleted, Duration::ZERO),
+        (&runs, &labelled, LIMIT),
+        (&over, &deleted, END_LIMIT + LIMIT),
+    ] {
+        let (shown, seat) = tokio::sync::watch::channel(Arc::clone(&known));
+        let mut hearing = Hearing::new(&seat, &known);
+        shown.send_replace(object(change.clone()));
+        let (begun, mut following) = (Instant::now(), Following::new(place.output.clone()));
+        following.observe(&source(), seen, &host, Some(&mut hearing)).await;
+        assert_eq!(begun.elapsed(), limit, "{change}");
+        assert!(seat.has_changed().unwrap(), "it is still news for the supervisor");
+    }
 }

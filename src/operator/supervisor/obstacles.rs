@@ -8,7 +8,8 @@ use kube::Resource;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Next, Supervisor, instant};
+use super::waiting::instant;
+use super::{Next, Supervisor};
 use crate::api::conditions::unreadable;
 use crate::api::{Place, RemoteCommand, place};
 use crate::core::action::Seen;

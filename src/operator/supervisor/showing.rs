@@ -18,6 +18,19 @@ use crate::step::Reach;
 /// once in an attempt, and once after its end: the log has all output as it comes.
 const OUTPUT_PERIOD: Duration = Duration::from_secs(10);
 
+/// What was shown last, besides what saving shows.
+pub(super) struct Showing {
+    at: Instant,
+    /// The attempt, and whether it had ended, for which output alone was shown.
+    output: Option<(i32, i32, bool)>,
+}
+
+impl Showing {
+    pub(super) fn new() -> Self {
+        Self { at: Instant::now(), output: None }
+    }
+}
+
 impl Supervisor {
     /// Shows the stage in status if that says something new. More output alone is shown once
     /// in a while: gives the time for it.
@@ -49,17 +62,17 @@ impl Supervisor {
         let mut without_output = status.clone();
         without_output.output.clone_from(&shown.output);
         if without_output == *shown {
-            let due = self.shown_at + OUTPUT_PERIOD;
+            let due = self.showing.at + OUTPUT_PERIOD;
             let of = Some((stage.run, stage.attempt, stage.outcome.is_some()));
-            if self.output_shown == of {
+            if self.showing.output == of {
                 return None;
             } else if Instant::now() < due {
                 return Some(due);
             }
-            self.output_shown = of;
+            self.showing.output = of;
         }
         entry.show(stage, status).await;
-        self.shown_at = Instant::now();
+        self.showing.at = Instant::now();
         None
     }
 
