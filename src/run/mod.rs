@@ -124,11 +124,21 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
         .map_err(|error| RunError::Io("cannot prepare the output", error))?;
     let hosts = Arc::new(Hosts::new());
     let drives = drives(jobs, &documents, &destination, (&args, &hosts, wanted));
-    let at_once = usize::from(args.parallel);
-    let reports = stream::iter(drives).map(Drive::to_the_end).buffered(at_once).collect().await;
+    let reports = at_once(drives, usize::from(args.parallel)).await;
     // Connections that do not end in order end with this process.
     let _ = timeout(FAREWELL, hosts.shutdown()).await;
     tell(args.output, place, reports).map_err(|error| RunError::Io(NO_REPORT, error))
+}
+
+/// Drives so many commands at a time, and gives their reports in file order. The next one begins
+/// as soon as any of them ends: `buffered` counts those whose report waits for an earlier one's
+/// as if they still ran, so that a long first command would keep all others waiting.
+async fn at_once(drives: Vec<Drive>, most: usize) -> Vec<CommandReport> {
+    let numbered = stream::iter(drives.into_iter().enumerate());
+    let driven = numbered.map(async |(number, drive)| (number, drive.to_the_end().await));
+    let mut reports: Vec<_> = driven.buffer_unordered(most).collect().await;
+    reports.sort_by_key(|(number, _)| *number);
+    reports.into_iter().map(|(_, report)| report).collect()
 }
 
 fn drives(
