@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::Fault;
 use crate::core::plan::Plan;
+pub use crate::core::record::Stream;
 use crate::journal::Saved;
 
 /// A way to a machine: SSH, or `/bin/sh` on this one.
@@ -82,23 +83,6 @@ pub struct HostFacts {
     pub server_version: String,
     /// `SHA256:...` of the key it showed.
     pub host_key_fingerprint: String,
-}
-
-/// Which of the two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    /// `stdout` or `stderr`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
 }
 
 /// A piece of output.

@@ -10,10 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::core::action::{Entry, Expect, Kind, StopReason};
 use crate::core::record::{
-    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, StreamSeen,
-    Survivor, Tree, parse_exit,
+    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Stream,
+    StreamSeen, Survivor, Tree, parse_exit,
 };
-use crate::host::Stream;
 
 /// A report that says something the protocol does not allow, or a value it cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
