@@ -3,6 +3,7 @@
 //! Documents of files take the place of objects, and a file per command that of its status.
 //! Not here: what is decided and how hosts are spoken to; both are the operator's too.
 
+pub mod args;
 pub mod documents;
 pub mod drive;
 mod ending;
@@ -28,7 +29,6 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cli::{RunArgs, RunOutput};
 use crate::follow::Destination;
 use crate::host::hosts::Hosts;
 use crate::output::mark::Marks;
@@ -36,6 +36,7 @@ use crate::output::standard::{Kept, standard_streams};
 use crate::output::writer::Writer;
 use crate::reach::Ways;
 
+use args::{RunArgs, RunOutput};
 use documents::{Documents, Namespace};
 use drive::Drive;
 use exit::ExitCode;
@@ -123,7 +124,9 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     let destination = destination(&args, &directory)
         .map_err(|error| RunError::Io("cannot prepare the output", error))?;
     let hosts = Arc::new(Hosts::new());
-    let drives = drives(jobs, &documents, &destination, (&args, &hosts, wanted));
+    let common =
+        Common { documents, hosts: Arc::clone(&hosts), destination, wanted, quiet: args.quiet };
+    let drives = jobs.into_iter().map(|job| common.drive(job)).collect();
     let reports = at_once(drives, usize::from(args.parallel)).await;
     // Connections that do not end in order end with this process.
     let _ = timeout(FAREWELL, hosts.shutdown()).await;
@@ -141,27 +144,30 @@ async fn at_once(drives: Vec<Drive>, most: usize) -> Vec<CommandReport> {
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-fn drives(
-    jobs: Vec<Job>,
-    documents: &Arc<Documents>,
-    destination: &Destination,
-    (args, hosts, wanted): (&RunArgs, &Arc<Hosts>, watch::Receiver<Wanted>),
-) -> Vec<Drive> {
-    let drive = |job: Job| {
+/// What all commands of one `run` share.
+struct Common {
+    documents: Arc<Documents>,
+    hosts: Arc<Hosts>,
+    destination: Destination,
+    wanted: watch::Receiver<Wanted>,
+    quiet: bool,
+}
+
+impl Common {
+    fn drive(&self, job: Job) -> Drive {
         let (namespace, name) = job.key.clone();
-        let lookup = Arc::new(Namespace::new(Arc::clone(documents), &namespace));
+        let lookup = Arc::new(Namespace::new(Arc::clone(&self.documents), &namespace));
         Drive {
-            output: Output::new(destination.clone(), job.tail_bytes),
+            output: Output::new(self.destination.clone(), job.tail_bytes),
             machines: Arc::new(Machines {
-                ways: Ways::new(Arc::clone(hosts), &namespace, lookup),
+                ways: Ways::new(Arc::clone(&self.hosts), &namespace, lookup),
                 local: this_machine(job.plan.program.run_as.clone()),
             }),
             job,
-            progress: Progress::new(&name, args.quiet),
-            wanted: wanted.clone(),
+            progress: Progress::new(&name, self.quiet),
+            wanted: self.wanted.clone(),
         }
-    };
-    jobs.into_iter().map(drive).collect()
+    }
 }
 
 fn destination(args: &RunArgs, directory: &Path) -> io::Result<Destination> {
