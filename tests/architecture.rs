@@ -158,6 +158,16 @@ fn only_tests_make_a_saved_action_without_saving_it() {
 }
 
 #[test]
+fn only_the_step_saves_what_was_decided() {
+    no_file_below("src", |path, lines| {
+        let home = path.ends_with("step.rs") || path.ends_with("journal.rs");
+        let imports = |line: &&str| line.contains("journal::") && line.contains("save");
+        let used = lines.iter().any(imports);
+        when(used && !home, "makes an action executable that decide did not choose")
+    });
+}
+
+#[test]
 fn anyhow_stays_in_main() {
     no_file_below("src", |path, lines| {
         let used = !path.ends_with("main.rs") && lines.iter().any(|line| line.contains("anyhow"));

@@ -26,7 +26,7 @@ use crate::api::{Phase, RemoteCommand, RemoteCommandStatus};
 use crate::core::action::Action;
 use crate::core::phase;
 use crate::core::stage::Stage;
-use crate::journal::{Journal, NotSaved, save};
+use crate::journal::{Journal, NotSaved, Saved};
 use crate::reach::Ways;
 use crate::step::Reach as _;
 
@@ -121,7 +121,7 @@ impl Entry<'_> {
     async fn look(&mut self, stage: &Stage) {
         let Some(attempt) = super::stage::live(stage) else { return };
         let probe = Action::Probe { entry: attempt.entry.clone() };
-        let Ok(probe) = save(self, stage, stage, probe).await else { return };
+        let Some(probe) = Saved::harmless(probe, stage) else { return };
         let host = self.ways.host(&attempt.connection);
         let seen = host.act(&self.wishes.plan, &probe, None).await;
         self.following.observe(&self.wishes.source, &seen, &host).await;
