@@ -9,6 +9,7 @@ pub mod local;
 mod machine;
 pub mod recorded;
 mod shell;
+mod shells;
 mod ssh;
 
 use std::collections::BTreeMap;
