@@ -39,6 +39,11 @@ pub trait Transport: Send + Sync {
     fn renew(&self) -> bool {
         false
     }
+
+    /// True when another channel has to wait until one of those in use is given back.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// One running exec. Dropping it closes the channel (and says nothing about the process).
