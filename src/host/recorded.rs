@@ -55,7 +55,9 @@ impl Recorded {
             Action::Launch { entry, expect } => {
                 return match inputs(plan, entry.kind, material) {
                     Ok(inputs) => self.launch(&id, entry, expect, &inputs).await,
-                    Err(message) => Ok(Seen::Refused { entry: entry.clone(), message }),
+                    Err(flaw) => {
+                        Ok(Seen::Refused { entry: entry.clone(), message: flaw.to_string() })
+                    }
                 };
             }
             Action::Probe { entry } => (entry, wire::request("probe", &id, entry, "")),
@@ -87,8 +89,7 @@ impl Recorded {
         let forks = self.shells.forks(run_as).await?;
         let words = wire::launch_words(expect, inputs, !forks);
         let line = wire::request("launch", id, entry, &words).map_err(flawed)?;
-        let mut bytes = zeroize::Zeroizing::new(Vec::new());
-        inputs.put(id, &mut bytes);
+        let bytes = inputs.bytes(id);
         let question =
             Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
         let (report, _) = if forks {

@@ -18,6 +18,7 @@ use remote_command::host::recorded::{Recorded, Shells};
 use remote_command::host::{Host, Material, Stream, Transport};
 use remote_command::journal::Saved;
 use remote_command::shim::Account;
+use zeroize::Zeroizing;
 
 use crate::support::place::Place;
 use crate::support::processes::{Identity as Process, Signal, children};
@@ -293,7 +294,19 @@ impl Attempt {
     }
 
     pub async fn act(&self, action: Action) -> Seen {
-        self.act_with(action, None).await
+        let launch = matches!(action, Action::Launch { .. });
+        self.act_with(action, launch.then(|| self.material())).await
+    }
+
+    /// The literal values of the plan, as the step fetches them.
+    pub fn material(&self) -> Material {
+        let literal = |value: &Value| {
+            let Value::Literal(text) = value else { panic!("{value:?}") };
+            Zeroizing::new(text.clone().into_bytes())
+        };
+        let program = &self.plan.program;
+        let env = program.env.iter().map(|(name, value)| (name.clone(), literal(value)));
+        Material { env: env.collect(), stdin: program.stdin.as_ref().map(literal) }
     }
 
     pub async fn act_with(&self, action: Action, material: Option<Material>) -> Seen {
