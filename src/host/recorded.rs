@@ -19,17 +19,14 @@ use crate::core::plan::Plan;
 use crate::journal::Saved;
 use crate::shim::wire::{self, Flaw, Inputs, Report};
 
-/// One command's host.
-pub struct Recorded {
-    shells: Arc<Shells>,
-    run_as: Option<String>,
-}
+/// The account's host, as far as it keeps records. Each verb acts in the store of the user whom
+/// the entry names, whatever the spec says by now.
+pub struct Recorded(Arc<Shells>);
 
 impl Recorded {
-    /// The verbs for a command that runs as `run_as` (the login's user when `None`), on the
-    /// account that `shells` belong to.
-    pub fn new(shells: Arc<Shells>, run_as: Option<String>) -> Self {
-        Self { shells, run_as }
+    /// The verbs on the account that `shells` belong to.
+    pub fn new(shells: Arc<Shells>) -> Self {
+        Self(shells)
     }
 
     async fn perform(
@@ -42,14 +39,14 @@ impl Recorded {
         let (entry, line) = match action {
             Action::Prepare { entry } => {
                 let line = wire::request("prepare", &id, entry, "").map_err(flawed)?;
-                let report = self.ask(&line, &entry.machine).await?.0;
+                let report = self.ask(&entry.run_as, &line, &entry.machine).await?.0;
                 let identity = report.identity.ok_or_else(nobody)?;
                 let (entry, connection) = (entry.clone(), String::new());
                 return Ok(Seen::Prepared { entry, identity, connection });
             }
-            Action::Sweep { uid, machine, .. } => {
+            Action::Sweep { uid, machine, run_as } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
-                self.ask(&line, machine).await?;
+                self.ask(run_as, &line, machine).await?;
                 return Ok(Seen::Swept { uid: uid.clone() });
             }
             Action::Launch { entry, expect } => {
@@ -74,7 +71,8 @@ impl Recorded {
                 (entry, wire::request("revoke", &id, entry, &wire::revoke_words(boot, store)))
             }
         };
-        let report = self.ask(&line.map_err(flawed)?, &entry.machine).await?.0;
+        let line = line.map_err(flawed)?;
+        let report = self.ask(&entry.run_as, &line, &entry.machine).await?.0;
         seen(entry, &report)
     }
 
@@ -85,17 +83,17 @@ impl Recorded {
         expect: &Expect,
         inputs: &Inputs,
     ) -> Result<Seen, Fault> {
-        let run_as = self.run_as.as_deref();
-        let forks = self.shells.forks(run_as).await?;
+        let run_as = entry.run_as.as_deref();
+        let forks = self.0.forks(run_as).await?;
         let words = wire::launch_words(expect, inputs, !forks);
         let line = wire::request("launch", id, entry, &words).map_err(flawed)?;
         let bytes = inputs.bytes(id);
         let question =
             Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
         let (report, _) = if forks {
-            self.shells.ask(run_as, &question).await?
+            self.0.ask(run_as, &question).await?
         } else {
-            self.shells.hand_over(run_as, &question).await?
+            self.0.hand_over(run_as, &question).await?
         };
         if let Some(message) = report.refused {
             return Ok(Seen::Refused { entry: entry.clone(), message });
@@ -104,12 +102,17 @@ impl Recorded {
             return seen(entry, &report);
         }
         let probe = wire::request("probe", id, entry, "").map_err(flawed)?;
-        seen(entry, &self.ask(&probe, &entry.machine).await?.0)
+        seen(entry, &self.ask(&entry.run_as, &probe, &entry.machine).await?.0)
     }
 
-    async fn ask(&self, line: &str, machine: &str) -> Result<Answer, Fault> {
+    async fn ask(
+        &self,
+        run_as: &Option<String>,
+        line: &str,
+        machine: &str,
+    ) -> Result<Answer, Fault> {
         let question = Question { line, inputs: &[], machine, once: false };
-        self.shells.ask(self.run_as.as_deref(), &question).await
+        self.0.ask(run_as.as_deref(), &question).await
     }
 }
 
@@ -131,7 +134,7 @@ impl Host for Recorded {
     ) -> Result<Chunk, Fault> {
         let words = wire::read_words(stream, offset, max);
         let line = wire::request("read", &call(), entry, &words).map_err(flawed)?;
-        let (_, bytes) = self.ask(&line, &entry.machine).await?;
+        let (_, bytes) = self.ask(&entry.run_as, &line, &entry.machine).await?;
         Ok(Chunk { stream, offset, bytes, truncated: false })
     }
 }

@@ -161,7 +161,7 @@ impl Common {
             output: Output::new(self.destination.clone(), job.tail_bytes),
             machines: Arc::new(Machines {
                 ways: Ways::new(Arc::clone(&self.hosts), &namespace, lookup),
-                local: this_machine(job.plan.program.run_as.clone()),
+                local: this_machine(),
             }),
             job,
             progress: Progress::new(&name, self.quiet),

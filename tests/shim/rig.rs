@@ -119,8 +119,8 @@ impl Rig {
     }
 
     pub fn attempt(&self, plan: Plan) -> Attempt {
-        let host = Recorded::new(self.shells(), plan.program.run_as.clone());
-        Attempt { host, entry: entry(), identity: None, plan }
+        let entry = Entry { run_as: plan.program.run_as.clone(), ..entry() };
+        Attempt { host: Recorded::new(self.shells()), entry, identity: None, plan }
     }
 
     /// Whatever runs in it, helper shells included.
@@ -362,7 +362,8 @@ impl Attempt {
 
     pub async fn sweep(&self) {
         let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
-        let seen = self.act(Action::Sweep { uid, machine, run_as: None }).await;
+        let seen =
+            self.act(Action::Sweep { uid, machine, run_as: self.entry.run_as.clone() }).await;
         assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
     }
 
