@@ -103,7 +103,12 @@ impl Slot {
 impl Host for Machine {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
         if is_direct(plan, action.get(), |uid| self.direct.knows(uid)) {
-            return self.direct.act(plan, action.get(), material).await;
+            let acting = self.direct.act(plan, action.get(), material);
+            let shells = lock(&self.shells).0.as_ref().map(|in_use| in_use.shells.clone());
+            return match shells {
+                Some(shells) => shells.making_room(acting).await,
+                None => acting.await,
+            };
         }
         let seen = self.recorded().act(plan, action, material).await;
         self.learn(&seen);

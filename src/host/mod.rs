@@ -150,8 +150,14 @@ pub enum LookupError {
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Performs a saved action and tells what was seen. `material` is given for a Launch only.
-    /// Never blocks longer than the limits of making a connection and the reply limit together;
-    /// a fault is a `Seen::Unreachable`.
+    /// A fault is a `Seen::Unreachable`, or for a Launch that was not sent a `Seen::Refused`.
+    ///
+    /// Always ends. For a recorded command each exchange with the host waits at most six reply
+    /// limits for a helper shell, while others are being opened; then for the limits of making a
+    /// connection and a channel; and a reply limit at most for each step of a shell: its
+    /// greeting, its program, the answer, and the last again where a shell dies meanwhile. A
+    /// Launch makes up to three exchanges. For a Direct command it is the limits of the
+    /// connection and the channel, and of the command's beginning or of a kill.
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
 
     /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.

@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::inputs::inputs;
-use super::shell::call;
+use super::shell::{Unanswered, call};
 use super::shells::{Answer, Question};
 pub use super::shells::{REPLY_LIMIT, Shells};
 use super::{Chunk, Host, Material, Stream};
-use crate::core::action::{Action, Entry, Expect, Seen};
+use crate::core::action::{Action, Entry, Expect, Refusal, Seen};
 use crate::core::fault::{Fault, Ours, Standing};
 use crate::core::plan::Plan;
 use crate::journal::Saved;
@@ -39,21 +39,22 @@ impl Recorded {
         let (entry, line) = match action {
             Action::Prepare { entry } => {
                 let line = wire::request("prepare", &id, entry, "").map_err(flawed)?;
-                let report = self.ask(&entry.run_as, &line, &entry.machine).await?.0;
+                let report = self.ask(entry, &line).await?.0;
                 let identity = report.identity.ok_or_else(nobody)?;
                 let (entry, connection) = (entry.clone(), String::new());
                 return Ok(Seen::Prepared { entry, identity, connection });
             }
             Action::Sweep { uid, machine, run_as } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
-                self.ask(run_as, &line, machine).await?;
+                self.put(run_as.as_deref(), &Question::of(&line, machine)).await?;
                 return Ok(Seen::Swept { uid: uid.clone() });
             }
             Action::Launch { entry, expect } => {
                 return match inputs(plan, entry.kind, material) {
                     Ok(inputs) => self.launch(&id, entry, expect, &inputs).await,
                     Err(flaw) => {
-                        Ok(Seen::Refused { entry: entry.clone(), message: flaw.to_string() })
+                        let fault = Fault::new(Ours::ProtocolError, flaw.to_string());
+                        Ok(unsent(entry, fault))
                     }
                 };
             }
@@ -71,8 +72,7 @@ impl Recorded {
                 (entry, wire::request("revoke", &id, entry, &wire::revoke_words(boot, store)))
             }
         };
-        let line = line.map_err(flawed)?;
-        let report = self.ask(&entry.run_as, &line, &entry.machine).await?.0;
+        let report = self.ask(entry, &line.map_err(flawed)?).await?.0;
         seen(entry, &report)
     }
 
@@ -83,36 +83,60 @@ impl Recorded {
         expect: &Expect,
         inputs: &Inputs,
     ) -> Result<Seen, Fault> {
-        let run_as = entry.run_as.as_deref();
-        let forks = self.0.forks(run_as).await?;
-        let words = wire::launch_words(expect, inputs, !forks);
-        let line = wire::request("launch", id, entry, &words).map_err(flawed)?;
-        let bytes = inputs.bytes(id);
-        let question =
-            Question { line: &line, inputs: &bytes, machine: &entry.machine, once: true };
-        let (report, _) = if forks {
-            self.0.ask(run_as, &question).await?
-        } else {
-            self.0.hand_over(run_as, &question).await?
+        let report = match self.send_launch(id, entry, expect, inputs).await {
+            Ok((report, _)) => report,
+            Err(Unanswered { fault, written: true }) => return Err(fault),
+            // Nothing started, and nothing will, however much goes wrong from here on: this was
+            // the entry's only Launch, and no byte of it left this process.
+            // - Its token is of one Prepare of one process, and `decide` gives its Launch
+            //   together with the change of stage that announces it, and never again: whoever
+            //   finds the stage at Launching, after a crash too, probes and revokes.
+            // - The step performs once what it saved, and `Shells::ask` puts a Launch to another
+            //   shell only while nothing of it was written.
+            // A Revoke is needed where a Launch may be on its way. There is none here. Whoever
+            // has gone on from the same stage meanwhile is not overruled: the refusal counts
+            // once it is saved, and then the stage is no longer what it was.
+            Err(Unanswered { fault, written: false }) => return Ok(unsent(entry, fault)),
         };
         if let Some(message) = report.refused {
-            return Ok(Seen::Refused { entry: entry.clone(), message });
+            return Ok(Seen::Refused { entry: entry.clone(), why: Refusal::HostChanged(message) });
         }
         if !report.taken {
             return seen(entry, &report);
         }
         let probe = wire::request("probe", id, entry, "").map_err(flawed)?;
-        seen(entry, &self.ask(&entry.run_as, &probe, &entry.machine).await?.0)
+        seen(entry, &self.ask(entry, &probe).await?.0)
     }
 
-    async fn ask(
+    /// The only place where a Launch is sent.
+    async fn send_launch(
         &self,
-        run_as: &Option<String>,
-        line: &str,
-        machine: &str,
-    ) -> Result<Answer, Fault> {
-        let question = Question { line, inputs: &[], machine, once: false };
-        self.0.ask(run_as.as_deref(), &question).await
+        id: &str,
+        entry: &Entry,
+        expect: &Expect,
+        inputs: &Inputs,
+    ) -> Result<Answer, Unanswered> {
+        let run_as = entry.run_as.as_deref();
+        let forks = self.0.forks(run_as).await.map_err(Unanswered::unsent)?;
+        let words = wire::launch_words(expect, inputs, !forks);
+        let line = wire::request("launch", id, entry, &words).map_err(flawed);
+        let line = line.map_err(Unanswered::unsent)?;
+        let bytes = inputs.bytes(id);
+        let question =
+            Question { inputs: &bytes, once: true, ..Question::of(&line, &entry.machine) };
+        if forks {
+            self.0.ask(run_as, &question).await
+        } else {
+            self.0.hand_over(run_as, &question).await
+        }
+    }
+
+    async fn ask(&self, entry: &Entry, line: &str) -> Result<Answer, Fault> {
+        self.put(entry.run_as.as_deref(), &Question::of(line, &entry.machine)).await
+    }
+
+    async fn put(&self, run_as: Option<&str>, question: &Question<'_>) -> Result<Answer, Fault> {
+        self.0.ask(run_as, question).await.map_err(|unanswered| unanswered.fault)
     }
 }
 
@@ -134,9 +158,13 @@ impl Host for Recorded {
     ) -> Result<Chunk, Fault> {
         let words = wire::read_words(stream, offset, max);
         let line = wire::request("read", &call(), entry, &words).map_err(flawed)?;
-        let (_, bytes) = self.ask(&entry.run_as, &line, &entry.machine).await?;
+        let (_, bytes) = self.ask(entry, &line).await?;
         Ok(Chunk { stream, offset, bytes, truncated: false })
     }
+}
+
+fn unsent(entry: &Entry, fault: Fault) -> Seen {
+    Seen::Refused { entry: entry.clone(), why: Refusal::Unsent(fault) }
 }
 
 fn seen(entry: &Entry, report: &Report) -> Result<Seen, Fault> {

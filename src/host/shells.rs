@@ -1,16 +1,18 @@
 //! The helper shells of one account: opened when they are needed, and shared by all commands
 //! on it.
 //!
-//! Every wait for the far shell has the reply limit; making a connection has limits of its own.
-//! Not here: what is asked (`recorded`).
+//! Every wait has a limit. Whoever asks something waits for a shell for at most [`TURNS`] reply
+//! limits, and then at most the reply limit for the answer. If a new shell is needed, there are
+//! between the two the limits of a connection and its channel, half a reply limit for the shell
+//! to answer at all, and one for it to take its program. Not here: what is asked (`recorded`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Transport;
 use super::shell::{Shell, Unanswered};
@@ -24,8 +26,10 @@ pub const REPLY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Helper shells of one user on one transport: two, so that a slow verb does not hold up the rest.
 const SHELLS: usize = 2;
-/// How many reply limits a verb waits for one of them while one is being opened.
+/// How many reply limits whoever asks something waits for a shell while others are being opened.
 const TURNS: u32 = 6;
+/// How often it is looked whether an idle shell is to make room for one that is being opened.
+const ROOM_PERIOD: Duration = Duration::from_secs(1);
 
 /// The helper shells of one account. Made once for a transport and shared.
 pub struct Shells {
@@ -33,16 +37,26 @@ pub struct Shells {
     account: Account,
     reply_limit: Duration,
     users: Mutex<BTreeMap<Option<String>, Arc<Pool>>>,
-    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
-    /// it is waited for, and no other exec is begun beside it.
-    silent: tokio::sync::Mutex<Option<Shell>>,
+    door: tokio::sync::Mutex<Door>,
     /// Set once and for all when the account runs a forced command: no further exec.
     forced: OnceLock<(Fault, Instant)>,
 }
 
+/// Where new shells come from, one after the other.
+#[derive(Default)]
+struct Door {
+    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
+    /// it is waited for, and no other exec is begun beside it.
+    silent: Option<Shell>,
+    /// When no shell came last, and why.
+    failed: Option<(Instant, Fault)>,
+}
+
+/// The shells of one user.
 struct Pool {
     permits: Semaphore,
-    idle: Mutex<Vec<Shell>>,
+    /// Those that nobody uses and since when, longest first.
+    idle: Mutex<Vec<(Instant, Shell)>>,
     /// How many shells are being opened.
     opening: AtomicUsize,
 }
@@ -58,7 +72,7 @@ impl Shells {
             account,
             reply_limit: REPLY_LIMIT,
             users: Mutex::default(),
-            silent: tokio::sync::Mutex::default(),
+            door: tokio::sync::Mutex::default(),
             forced: OnceLock::new(),
         }
     }
@@ -80,30 +94,39 @@ impl Shells {
     /// # Errors
     /// Whatever stands between us and a usable host.
     pub async fn identify(&self, run_as: Option<&str>) -> Result<Identity, Fault> {
-        let pool = self.pool(run_as);
-        let _permit = self.turn(&pool).await?;
-        let shell = self.open(run_as, &pool).await?;
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await?;
+        let shell = self.open(run_as, &pool, latest).await?;
         let identity = shell.identity().clone();
         pool.put(shell);
         Ok(identity)
     }
 
     /// Asks one question. A shell that had died since it was last used is replaced once.
+    ///
+    /// # Errors
+    /// [`Unanswered`], whose `written` is about all that was tried.
     pub(super) async fn ask(
         &self,
         run_as: Option<&str>,
         question: &Question<'_>,
-    ) -> Result<Answer, Fault> {
-        let pool = self.pool(run_as);
-        let _permit = self.turn(&pool).await?;
+    ) -> Result<Answer, Unanswered> {
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await.map_err(Unanswered::unsent)?;
+        let mut written = false;
         if let Some(shell) = pool.take() {
             match self.put(question, shell, &pool).await {
-                Err(unanswered) if question.may_be_asked_again(&unanswered) => {}
-                answer => return answer.map_err(|unanswered| unanswered.fault),
+                Err(unanswered) if question.may_be_asked_again(&unanswered) => {
+                    written = unanswered.written;
+                }
+                answer => return answer,
             }
         }
-        let shell = self.open(run_as, &pool).await?;
-        self.put(question, shell, &pool).await.map_err(|unanswered| unanswered.fault)
+        let answer = match self.open(run_as, &pool, latest).await {
+            Ok(shell) => self.put(question, shell, &pool).await,
+            Err(fault) => Err(Unanswered::unsent(fault)),
+        };
+        answer.map_err(|last| Unanswered { written: written || last.written, ..last })
     }
 
     /// A failed shell is dropped, and so is one that says it ends. One that belongs to another
@@ -120,30 +143,39 @@ impl Shells {
             } else {
                 pool.put(shell);
             }
-            return Err(Unanswered { fault, written: false });
+            return Err(Unanswered::unsent(fault));
         }
-        let asked = timeout(self.reply_limit, shell.ask(question.line, question.inputs));
-        let answer = match asked.await {
-            Ok(answer) => answer?,
-            Err(_) => return Err(Unanswered { fault: self.no_report(), written: true }),
-        };
+        let answer = self.answer(question, &mut shell).await?;
         if !answer.0.over {
             pool.put(shell);
         }
         Ok(answer)
     }
 
+    async fn answer(
+        &self,
+        question: &Question<'_>,
+        shell: &mut Shell,
+    ) -> Result<Answer, Unanswered> {
+        match timeout(self.reply_limit, shell.ask(question.line, question.inputs)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Unanswered { fault: self.no_report(), written: true }),
+        }
+    }
+
     /// Makes a supervisor of a shell of its own, for hosts that cannot fork one away.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
     pub(super) async fn hand_over(
         &self,
         run_as: Option<&str>,
         question: &Question<'_>,
-    ) -> Result<Answer, Fault> {
-        let mut shell = self.open(run_as, &self.pool(run_as)).await?;
-        question.is_for(shell.identity())?;
-        let asked = shell.ask(question.line, question.inputs);
-        let asked = async { asked.await.map_err(|unanswered| unanswered.fault) };
-        let answer = self.within_limit(asked).await?;
+    ) -> Result<Answer, Unanswered> {
+        let opened = self.open(run_as, &self.pool(run_as), self.latest()).await;
+        let mut shell = opened.map_err(Unanswered::unsent)?;
+        question.is_for(shell.identity()).map_err(Unanswered::unsent)?;
+        let answer = self.answer(question, &mut shell).await?;
         if answer.0.taken {
             shell.release();
         }
@@ -151,53 +183,81 @@ impl Shells {
     }
 
     /// Whether supervisors can be forked away, as any helper shell knows.
+    ///
+    /// # Errors
+    /// Whatever stands between us and a helper shell.
     pub(super) async fn forks(&self, run_as: Option<&str>) -> Result<bool, Fault> {
-        let pool = self.pool(run_as);
-        let _permit = self.turn(&pool).await?;
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await?;
         let shell = match pool.take() {
             Some(shell) => shell,
-            None => self.open(run_as, &pool).await?,
+            None => self.open(run_as, &pool, latest).await?,
         };
         let forks = shell.forks();
         pool.put(shell);
         Ok(forks)
     }
 
+    /// Until when whoever asks now waits for a shell.
+    fn latest(&self) -> Instant {
+        Instant::now() + self.reply_limit * TURNS
+    }
+
     /// Waits for one of the user's shells. While one is being opened, the limits of its
     /// stages are what bounds the wait; but not for one caller after the other.
-    async fn turn<'a>(&self, pool: &'a Pool) -> Result<SemaphorePermit<'a>, Fault> {
+    async fn turn<'a>(
+        &self,
+        pool: &'a Pool,
+        latest: Instant,
+    ) -> Result<SemaphorePermit<'a>, Fault> {
         let acquiring = pool.permits.acquire();
         tokio::pin!(acquiring);
-        let latest = Instant::now() + self.reply_limit * TURNS;
         loop {
-            match timeout(self.reply_limit, &mut acquiring).await {
+            let until = latest.min(Instant::now() + self.reply_limit);
+            match timeout_at(until, &mut acquiring).await {
                 Ok(permit) => return permit.map_err(|_| closed()),
-                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 && Instant::now() < latest => {}
-                Err(_) => {
-                    let limit = self.reply_limit;
-                    let message = format!("the helper shells stayed in use for {limit:?}");
-                    return Err(Fault::new(Transient::ReplyTimeout, message));
-                }
+                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 && until < latest => {}
+                Err(_) => return Err(in_use(self.reply_limit)),
             }
         }
     }
 
-    async fn open(&self, run_as: Option<&str>, pool: &Pool) -> Result<Shell, Fault> {
+    async fn open(
+        &self,
+        run_as: Option<&str>,
+        pool: &Pool,
+        latest: Instant,
+    ) -> Result<Shell, Fault> {
         let _opening = Opening::begin(&pool.opening);
-        let shell = self.greeted().await?;
+        let shell = self.greeted(latest).await?;
         self.within_limit(shell.load(&self.account, run_as)).await
     }
 
-    /// A shell that has echoed its greeting.
-    async fn greeted(&self) -> Result<Shell, Fault> {
-        let mut silent = self.silent.lock().await;
+    /// A shell that has echoed its greeting. Whoever waits while others fail to get one is told
+    /// the same: each trying for itself would keep the next one waiting once more.
+    async fn greeted(&self, latest: Instant) -> Result<Shell, Fault> {
+        let came = Instant::now();
+        let door = timeout_at(latest, self.door.lock()).await;
+        let mut door = door.map_err(|_| in_use(self.reply_limit * TURNS))?;
         if let Some((fault, _)) = self.forced.get() {
             return Err(fault.clone());
         }
+        if let Some((_, fault)) = door.failed.as_ref().filter(|(when, _)| *when > came) {
+            return Err(fault.clone());
+        }
+        let greeted = self.greet(&mut door.silent).await;
+        door.failed = greeted.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
+        greeted
+    }
+
+    async fn greet(&self, silent: &mut Option<Shell>) -> Result<Shell, Fault> {
         // Left in its place meanwhile, so that it outlives a caller who gives up.
         let shell = match &mut *silent {
             Some(shell) => shell,
-            none => none.insert(Shell::begin(self.transport.as_ref(), &self.account).await?),
+            none => {
+                let begun = Shell::begin(self.transport.as_ref(), &self.account);
+                none.insert(self.making_room(begun).await?)
+            }
         };
         let limit = self.reply_limit / 2;
         let greeted = shell.greeted(limit).await;
@@ -215,11 +275,36 @@ impl Shells {
         shell.ok_or_else(closed)
     }
 
+    /// Waits for something that opens a channel, while idle shells make room for it where all
+    /// channels are in use: those of many users could otherwise keep everybody else out.
+    pub(super) async fn making_room<T>(&self, opening: impl Future<Output = T>) -> T {
+        tokio::pin!(opening);
+        loop {
+            if self.transport.is_full() {
+                self.let_one_go();
+            }
+            if let Ok(opened) = timeout(ROOM_PERIOD, &mut opening).await {
+                return opened;
+            }
+        }
+    }
+
+    /// Lets go of the shell that has been idle longest, whosever it is.
+    fn let_one_go(&self) {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle_since = |pool: &&Arc<Pool>| pool.idle().first().map(|(since, _)| *since);
+        let longest =
+            users.values().filter(|pool| idle_since(pool).is_some()).min_by_key(idle_since);
+        if let Some(pool) = longest {
+            pool.idle().drain(..1);
+        }
+    }
+
     /// Lets go of every shell that is not in use.
     fn forget(&self) {
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for pool in users.values() {
-            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            pool.idle().clear();
         }
     }
 
@@ -247,10 +332,14 @@ impl Pool {
         Arc::new(Self { permits, idle: Mutex::default(), opening })
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Shell)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An idle shell whose end is not known.
     fn take(&self) -> Option<Shell> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut shell) = idle.pop() {
+        let mut idle = self.idle();
+        while let Some((_, mut shell)) = idle.pop() {
             if shell.is_open() {
                 return Some(shell);
             }
@@ -259,7 +348,7 @@ impl Pool {
     }
 
     fn put(&self, shell: Shell) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(shell);
+        self.idle().push((Instant::now(), shell));
     }
 }
 
@@ -290,7 +379,12 @@ pub(super) struct Question<'a> {
     pub(super) once: bool,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// A line to the machine, without inputs.
+    pub(super) fn of(line: &'a str, machine: &'a str) -> Self {
+        Self { line, inputs: &[], machine, once: false }
+    }
+
     /// Whether another shell may be asked, after one that had died since it was last used.
     fn may_be_asked_again(&self, unanswered: &Unanswered) -> bool {
         let died = unanswered.fault.cause == Cause::Transient(Transient::ConnectionLost);
@@ -307,6 +401,14 @@ impl Question<'_> {
     }
 }
 
+fn in_use(limit: Duration) -> Fault {
+    let message = format!("the helper shells stayed in use for {limit:?}");
+    Fault::new(Transient::ReplyTimeout, message)
+}
+
 fn closed() -> Fault {
     Fault::new(Ours::LibraryLimit, "the helper shells are closed")
 }
+
+#[cfg(test)]
+mod tests;
