@@ -310,7 +310,7 @@ async fn only_a_probe_and_the_sweep_of_what_has_ended_need_no_save() {
         Action::Kill { entry: entry.clone(), reason, processes },
         Action::Revoke { entry, boot: String::new(), store: String::new() },
     ] {
-        assert!(Saved::harmless(action.clone(), &ended).is_none(), "{}", action.verb());
+        assert!(Saved::harmless(action.clone(), &ended).is_none(), "{action:?}");
     }
     let mut doubted = ended.clone();
     doubted.outcome.as_mut().unwrap().ending = Ending::Unknown(Doubt::Unreachable);
