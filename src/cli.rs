@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what an exit code means.
 //!
-//! Only words and their meaning; what the subcommands do lives in `operator` and `run`.
+//! Only words and their meaning; what the subcommands do, and which options they have, lives in
+//! `operator` and `run`, which know nothing of it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::crd;
 use crate::operator;
-use crate::run::exit::EXIT_CODES_HELP;
+use crate::run::args::{self, RunArgs};
 
 pub use crate::run::exit::ExitCode;
 
@@ -45,7 +46,7 @@ pub enum Command {
     #[command(after_help = OPERATOR_HELP)]
     Operator(operator::Config),
     /// Run the RemoteCommands of files, without a cluster
-    #[command(after_help = run_help())]
+    #[command(after_help = args::help())]
     Run(RunArgs),
     /// Print the custom resource definitions as YAML
     #[command(after_help = "Examples:\n  remote-command crds | kubectl apply --server-side -f -")]
@@ -105,69 +106,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per event
     Json,
-}
-
-/// Options of `run`.
-#[derive(Clone, Debug, Args)]
-pub struct RunArgs {
-    /// File with YAML documents: RemoteCommand, RemoteHost, Secret, ConfigMap; `-` is stdin
-    #[arg(short, long = "filename", value_name = "FILE", required = true, num_args = 1..)]
-    pub files: Vec<PathBuf>,
-    /// Where it is noted what each command has done, so that running it again re-attaches
-    ///
-    /// Unset: $XDG_STATE_HOME/remote-command/run, or else ~/.local/state/remote-command/run
-    #[arg(long, value_name = "DIRECTORY")]
-    pub state_directory: Option<PathBuf>,
-    /// Ask for a new run of commands that have already been run, or were changed since
-    #[arg(long)]
-    pub new_run: bool,
-    /// Run this many commands of the files at once, in file order
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub parallel: u16,
-    /// Run on this machine instead of over SSH, whatever host the commands name
-    #[arg(long)]
-    pub local: bool,
-    /// On Ctrl-C or SIGTERM, leave the command running instead of cancelling it
-    #[arg(long)]
-    pub detach_on_interrupt: bool,
-    /// Say nothing on stderr but errors and the command's own output
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Write a report of all results, as JSON, to this file when done
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// What stdout is for: the commands' output, or one JSON report at the end
-    #[arg(short, long, value_enum, default_value_t = RunOutput::Live)]
-    pub output: RunOutput,
-}
-
-/// What `run` prints on stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RunOutput {
-    /// The commands' stdout, byte for byte, as it comes
-    Live,
-    /// A JSON report when all are done; the output is in it as tails
-    Json,
-}
-
-fn run_help() -> String {
-    format!(
-        "\
-The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
-stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
-second interrupt leaves it running. Whatever happens to this program, running it again goes on
-where it stopped and does not start the command twice; after a kill -9 up to 64 KiB of output may
-come a second time, and a file that was emptied since (`> FILE`) gets all of it again. A command
-that has ended is not started again without --new-run.
-
-{EXIT_CODES_HELP}
-
-Examples:
-  remote-command run -f host.yaml restart.yaml
-  remote-command run --new-run -q -f backup.yaml > backup.tar
-  generate | remote-command run -f - --report result.json
-  remote-command run --local -f try-it-here.yaml"
-    )
 }
 
 /// Prints what clap has to say (help, version or a mistake) and tells the exit code for it.

@@ -1,12 +1,13 @@
 //! The write-ahead log: an action becomes executable by being saved.
 //!
-//! [`Saved`] has one maker in the program, [`save`], and hosts take nothing else. Where the
+//! What was decided is made [`Saved`] by [`save`] alone, and hosts take nothing else; only what
+//! starts and ends nothing can do without ([`Saved::harmless`]). Where the
 //! stage is kept (a status, a file) is the journal's business; nobody else writes stages.
 
 use async_trait::async_trait;
 
 use crate::core::action::Action;
-use crate::core::stage::Stage;
+use crate::core::stage::{Attempt, Stage};
 
 /// Something that was decided together with a stage that is durable by now.
 #[derive(Debug)]
@@ -20,6 +21,30 @@ impl<T> Saved<T> {
 }
 
 impl Saved<Action> {
+    /// For actions that nobody decided on and that go without a save. Only these two have no need
+    /// of one, whatever crashes and whoever else is at work:
+    /// - a Probe reads;
+    /// - a Sweep of what has ended starts nothing and ends nothing, and takes no evidence that
+    ///   anybody still needs: `kept`, which must be the stage as it is kept, has the result, and
+    ///   no launch or stop is under way that rests on the record.
+    ///
+    /// `None` for everything else: that has to be decided and saved.
+    pub fn harmless(action: Action, kept: &Stage) -> Option<Self> {
+        let harmless = match &action {
+            Action::Probe { .. } => true,
+            Action::Sweep { .. } => {
+                kept.outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown())
+                    && kept.current.as_ref().is_some_and(Attempt::is_fenced)
+            }
+            Action::Prepare { .. }
+            | Action::Launch { .. }
+            | Action::Terminate { .. }
+            | Action::Kill { .. }
+            | Action::Revoke { .. } => false,
+        };
+        harmless.then_some(Self(action))
+    }
+
     /// For tests of hosts, which are given actions without a journal.
     #[doc(hidden)]
     pub fn for_test(action: Action) -> Self {

@@ -10,13 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Decision, Now, decide};
-use crate::core::plan::{Asked, Hold, HoldKind, Plan, Value};
+use crate::core::plan::{Asked, Hold, HoldKind, Plan, Value, WORD_BYTES};
 use crate::core::stage::Stage;
 use crate::host::{Host, Lookup, LookupError, Material, SecretValues};
 use crate::journal::{Journal, NotSaved, save};
-
-/// The most bytes of a variable with its name (Linux: `MAX_ARG_STRLEN` with its closing NUL).
-const LONGEST_WORD: usize = 131_071;
 
 /// How machines are reached: by the opaque connection text that is kept with an attempt.
 pub trait Reach: Send + Sync {
@@ -168,8 +165,8 @@ fn fits(name: &str, value: &Value, bytes: &[u8]) -> Result<(), Unfit> {
     let length = name.len().saturating_add(1).saturating_add(bytes.len());
     let flaw = if bytes.contains(&0) {
         "holds a NUL byte, which no variable can have".to_owned()
-    } else if length > LONGEST_WORD {
-        format!("makes {length} bytes; a variable has at most {LONGEST_WORD}")
+    } else if length > WORD_BYTES {
+        format!("makes {length} bytes; a variable has at most {WORD_BYTES}")
     } else {
         return Ok(());
     };

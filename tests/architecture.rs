@@ -138,10 +138,33 @@ fn foreign_errors_are_classified_in_one_file_each() {
 }
 
 #[test]
+fn the_layers_stand_on_each_other_one_way() {
+    // Who must not know whom.
+    let above =
+        [("src/shim", "crate::host"), ("src/run", "crate::cli"), ("src/operator", "crate::cli")];
+    for (layer, other) in above {
+        no_file_below(layer, |_, lines| {
+            when(lines.iter().any(|line| line.contains(other)), format!("knows {other}"))
+        });
+    }
+}
+
+#[test]
 fn only_tests_make_a_saved_action_without_saving_it() {
     no_file_below("src", |path, lines| {
+        let home = path.ends_with("journal.rs") || path.ends_with("tests.rs");
         let used = lines.iter().any(|line| line.contains("for_test"));
-        when(used && !path.ends_with("journal.rs"), "makes an action executable")
+        when(used && !home, "makes an action executable")
+    });
+}
+
+#[test]
+fn only_the_step_saves_what_was_decided() {
+    no_file_below("src", |path, lines| {
+        let home = path.ends_with("step.rs") || path.ends_with("journal.rs");
+        let imports = |line: &&str| line.contains("journal::") && line.contains("save");
+        let used = lines.iter().any(imports);
+        when(used && !home, "makes an action executable that decide did not choose")
     });
 }
 

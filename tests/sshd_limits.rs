@@ -140,6 +140,24 @@ async fn processes_left_running_hold_their_sessions() {
     assert_eq!(log_of(&sshd).matches("Accepted publickey").count(), 2);
 }
 
+/// Helper shells that nobody uses are let go by this.
+#[tokio::test]
+async fn a_machine_whose_channels_are_all_in_use_says_so() {
+    let sshd = start(&[]);
+    let hosts = Hosts::new();
+    let way = Way::to(&sshd).sessions(1).connection();
+    let transport = hosts.transport("default", &way, secrets(&sshd));
+    let mut lanes = Vec::new();
+    for _ in 0..16 {
+        assert!(!transport.is_full(), "{} of 16", lanes.len());
+        lanes.push(transport.open(&sh("read line")).await.unwrap());
+    }
+    assert!(transport.is_full());
+    drop(lanes.pop());
+    until(LIMIT, "room for one more", async || !transport.is_full()).await.unwrap();
+    lanes.push(transport.open("true").await.unwrap());
+}
+
 #[tokio::test]
 async fn a_limit_that_was_learned_is_forgotten_when_the_host_changes() {
     let sshd = Sshd::start(Options { max_sessions: 1, ..Options::default() }).unwrap();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use remote_command::core::action::{Action, Entry, Seen};
+use remote_command::core::action::{Action, Entry, Expect, Seen, StopReason};
 use remote_command::core::decide::Now;
 use remote_command::core::fault::{Fault, Transient};
-use remote_command::core::outcome::{Ending, Failure, Success};
+use remote_command::core::outcome::{Doubt, Ending, Failure, Success};
 use remote_command::core::plan::{
     Asked, Execution, HoldKind, Idempotency, Limits, Plan, Program, Retry, Value,
 };
@@ -19,7 +19,7 @@ use remote_command::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Tree,
     parse_exit,
 };
-use remote_command::core::stage::{Stage, WaitingOn};
+use remote_command::core::stage::{Place, Stage, WaitingOn};
 use remote_command::host::{Chunk, Host, Lookup, LookupError, Material, SecretValues, Stream};
 use remote_command::journal::{Journal, NotSaved, Saved};
 use remote_command::step::{Reach, Step, Turned};
@@ -287,6 +287,39 @@ async fn a_launch_is_sent_only_after_its_stage_was_saved() {
     assert_eq!(life.verbs().iter().filter(|verb| **verb == "Launch").count(), 1);
     let launched = life.journal.saved.first().unwrap();
     assert!(launched.current.is_some(), "the intent is the first thing that is saved");
+}
+
+/// Guards against actions that nobody decided on: each of these starts or ends something, or
+/// takes evidence away.
+#[tokio::test(start_paused = true)]
+async fn only_a_probe_and_the_sweep_of_what_has_ended_need_no_save() {
+    let mut life = Course::new();
+    life.end().await;
+    let ended = life.stage;
+    let entry = ended.current.as_ref().unwrap().entry.clone();
+    let sweep = Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None };
+    let probe = Action::Probe { entry: entry.clone() };
+    assert!(Saved::harmless(probe.clone(), &Stage::default()).is_some());
+    assert!(Saved::harmless(sweep.clone(), &ended).is_some());
+    let (reason, processes) = (StopReason::Fenced, None);
+    let expect = Expect { boot: String::new(), store: String::new(), latest_uptime_ms: 1 };
+    for action in [
+        Action::Prepare { entry: entry.clone() },
+        Action::Launch { entry: entry.clone(), expect },
+        Action::Terminate { entry: entry.clone(), reason, processes: None, grace_ms: 1 },
+        Action::Kill { entry: entry.clone(), reason, processes },
+        Action::Revoke { entry, boot: String::new(), store: String::new() },
+    ] {
+        assert!(Saved::harmless(action.clone(), &ended).is_none(), "{action:?}");
+    }
+    let mut doubted = ended.clone();
+    doubted.outcome.as_mut().unwrap().ending = Ending::Unknown(Doubt::Unreachable);
+    let under_way = Stage { outcome: None, ..ended.clone() };
+    let mut resolved = ended;
+    resolved.current.as_mut().unwrap().place = Place::Running;
+    for stage in [doubted, under_way, resolved, Stage::default()] {
+        assert!(Saved::harmless(sweep.clone(), &stage).is_none(), "{stage:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,7 @@ use std::time;
 
 use super::duration::{Duration, InvalidDuration};
 use super::quantity::InvalidQuantity;
-
-/// The most bytes an argument can have (Linux: `MAX_ARG_STRLEN` with its closing NUL).
-pub const WORD_BYTES: usize = 131_071;
+use crate::core::plan::WORD_BYTES;
 
 /// The most bytes a script or standard input written in a spec can have.
 pub const TEXT_BYTES: usize = 262_144;

@@ -108,6 +108,16 @@ impl Action {
     }
 }
 
+/// Why a Launch started nothing. Each of them proves it only because the Launch of an entry is
+/// sent at most once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The host turned it away, because it has changed since it was prepared. For people.
+    HostChanged(String),
+    /// It was not sent: certainly no byte of it left this process.
+    Unsent(Fault),
+}
+
 /// What the last action told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Seen {
@@ -118,8 +128,8 @@ pub enum Seen {
     /// Answer to Prepare, and the connection it was asked over: the entry is only there. A
     /// host leaves the connection empty; the step that knows it fills it in.
     Prepared { entry: Entry, identity: Identity, connection: String },
-    /// Answer to Launch: the host turned it away and nothing started by it (HostChanged).
-    Refused { entry: Entry, message: String },
+    /// Answer to Launch: nothing started by it, nor ever will.
+    Refused { entry: Entry, why: Refusal },
     /// Answer to Launch, Probe, Terminate, Kill and Revoke of a recorded attempt.
     Host { entry: Entry, record: HostRecord },
     /// Answer to Launch, Probe, Terminate and Kill of a Direct attempt.

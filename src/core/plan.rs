@@ -39,6 +39,10 @@ pub struct Direct {
     pub may_overlap: bool,
 }
 
+/// The most bytes that an argument, or a variable with its name, can have (Linux:
+/// `MAX_ARG_STRLEN` with its closing NUL).
+pub const WORD_BYTES: usize = 131_071;
+
 /// The bounds on every wait `decide` knows about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {

@@ -1,45 +1,53 @@
 //! What a launch is given: the plan's words with the values fetched for it.
 
-use zeroize::Zeroizing;
-
 use super::Material;
 use crate::core::action::Kind;
-use crate::core::plan::{Plan, Value};
+use crate::core::plan::Plan;
 use crate::shim::wire::Inputs;
 
-/// Puts the plan and the fetched values together. Values of the plan that are literal need
-/// not be fetched; fetched ones win.
+/// What is missing of a launch, or cannot be handed to a process. Nothing was sent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotCarried {
+    #[error("there is no command")]
+    NoCommand,
+    #[error("there is no check to run")]
+    NoCheck,
+    #[error("no value was fetched for {0}")]
+    NotFetched(String),
+    #[error("an argument holds a NUL byte")]
+    NulInArgument,
+    #[error("the working directory holds a NUL byte")]
+    NulInDirectory,
+    #[error("{0:?} cannot name a variable")]
+    NoName(String),
+    #[error("the value of {0} holds a NUL byte")]
+    NulInValue(String),
+}
+
+/// Puts the plan's words and the fetched values together: those of all variables and of stdin,
+/// literal or not.
 ///
 /// # Errors
-/// What is missing or cannot be handed to a process, for people: nothing was sent.
+/// [`NotCarried`].
 pub(super) fn inputs(
     plan: &Plan,
     kind: Kind,
     material: Option<Material>,
-) -> Result<Inputs, String> {
-    let Material { mut env, stdin } = material.unwrap_or_default();
+) -> Result<Inputs, NotCarried> {
+    let Material { env, stdin } = material.unwrap_or_default();
     let program = &plan.program;
-    for (name, value) in &program.env {
-        if env.iter().any(|(fetched, _)| fetched == name) {
-            continue;
+    for (name, _) in &program.env {
+        if !env.iter().any(|(fetched, _)| fetched == name) {
+            return Err(NotCarried::NotFetched(name.clone()));
         }
-        let Value::Literal(text) = value else {
-            return Err(format!("no value was fetched for {name}"));
-        };
-        env.push((name.clone(), Zeroizing::new(text.clone().into_bytes())));
+    }
+    if program.stdin.is_some() && stdin.is_none() {
+        return Err(NotCarried::NotFetched("stdin".to_owned()));
     }
     let (argv, script, stdin, deadline) = match (kind, &plan.verify) {
         (Kind::Verify, Some(verify)) => (&verify.command, None, None, verify.timeout),
-        (Kind::Verify, None) => return Err("there is no check to run".into()),
+        (Kind::Verify, None) => return Err(NotCarried::NoCheck),
         (Kind::Command, _) => {
-            let stdin = match (stdin, &program.stdin) {
-                (Some(fetched), _) => Some(fetched),
-                (None, Some(Value::Literal(text))) => {
-                    Some(Zeroizing::new(text.clone().into_bytes()))
-                }
-                (None, None) => None,
-                (None, Some(_)) => return Err("no value was fetched for stdin".into()),
-            };
             (&program.argv, program.script.as_ref(), stdin, plan.limits.execution)
         }
     };
@@ -58,24 +66,24 @@ pub(super) fn inputs(
 }
 
 /// A process cannot be given a NUL, nor a variable by a name that is none.
-fn carried(inputs: &Inputs) -> Result<(), String> {
+fn carried(inputs: &Inputs) -> Result<(), NotCarried> {
     if inputs.argv.is_empty() {
-        return Err("there is no command".into());
+        return Err(NotCarried::NoCommand);
     }
     if inputs.argv.iter().any(|word| word.contains(&0)) {
-        return Err("an argument holds a NUL byte".into());
+        return Err(NotCarried::NulInArgument);
     }
     if inputs.working_directory.contains(&0) {
-        return Err("the working directory holds a NUL byte".into());
+        return Err(NotCarried::NulInDirectory);
     }
     for (name, value) in &inputs.env {
         let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
         let fits = name.chars().all(|c| letter(c) || c.is_ascii_digit());
         if !fits || !name.starts_with(letter) {
-            return Err(format!("{name:?} cannot name a variable"));
+            return Err(NotCarried::NoName(name.clone()));
         }
         if value.contains(&0) {
-            return Err(format!("the value of {name} holds a NUL byte"));
+            return Err(NotCarried::NulInValue(name.clone()));
         }
     }
     Ok(())

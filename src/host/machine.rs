@@ -65,7 +65,7 @@ impl Machine {
         lock(&self.shells).0 = None;
     }
 
-    fn recorded(&self, run_as: Option<String>) -> Recorded {
+    fn recorded(&self) -> Recorded {
         let mut slot = lock(&self.shells);
         let now = Instant::now();
         let in_use = slot.0.get_or_insert_with(|| {
@@ -75,7 +75,7 @@ impl Machine {
             InUse { shells, used: now }
         });
         in_use.used = now;
-        Recorded::new(in_use.shells.clone(), run_as)
+        Recorded::new(in_use.shells.clone())
     }
 
     /// Shells that met a forced command run nothing ever after; others may, after a while.
@@ -103,10 +103,14 @@ impl Slot {
 impl Host for Machine {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
         if is_direct(plan, action.get(), |uid| self.direct.knows(uid)) {
-            return self.direct.act(plan, action.get(), material).await;
+            let acting = self.direct.act(plan, action.get(), material);
+            let shells = lock(&self.shells).0.as_ref().map(|in_use| in_use.shells.clone());
+            return match shells {
+                Some(shells) => shells.making_room(acting).await,
+                None => acting.await,
+            };
         }
-        let run_as = user(action.get()).clone();
-        let seen = self.recorded(run_as).act(plan, action, material).await;
+        let seen = self.recorded().act(plan, action, material).await;
         self.learn(&seen);
         seen
     }
@@ -121,7 +125,7 @@ impl Host for Machine {
         if entry.machine.is_empty() {
             return Ok(self.direct.read(entry, stream, offset, max));
         }
-        self.recorded(entry.run_as.clone()).read(entry, stream, offset, max).await
+        self.recorded().read(entry, stream, offset, max).await
     }
 }
 
@@ -140,19 +144,6 @@ fn is_direct(plan: &Plan, action: &Action, known: impl Fn(&str) -> bool) -> bool
         | Action::Terminate { entry, .. }
         | Action::Kill { entry, .. }
         | Action::Revoke { entry, .. } => entry.machine.is_empty(),
-    }
-}
-
-/// Whose store an action is about; `None` for the login's own.
-fn user(action: &Action) -> &Option<String> {
-    match action {
-        Action::Sweep { run_as, .. } => run_as,
-        Action::Prepare { entry }
-        | Action::Launch { entry, .. }
-        | Action::Probe { entry }
-        | Action::Terminate { entry, .. }
-        | Action::Kill { entry, .. }
-        | Action::Revoke { entry, .. } => &entry.run_as,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod local;
 mod machine;
 pub mod recorded;
 mod shell;
+mod shells;
 mod ssh;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::Fault;
 use crate::core::plan::Plan;
+pub use crate::core::record::Stream;
 use crate::journal::Saved;
 
 /// A way to a machine: SSH, or `/bin/sh` on this one.
@@ -35,6 +37,11 @@ pub trait Transport: Send + Sync {
     /// Opens further channels on new connections, because another machine answers than was
     /// asked for. False when that would be too soon after the last time, or does not apply.
     fn renew(&self) -> bool {
+        false
+    }
+
+    /// True when another channel has to wait until one of those in use is given back.
+    fn is_full(&self) -> bool {
         false
     }
 }
@@ -82,23 +89,6 @@ pub struct HostFacts {
     pub server_version: String,
     /// `SHA256:...` of the key it showed.
     pub host_key_fingerprint: String,
-}
-
-/// Which of the two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    /// `stdout` or `stderr`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
 }
 
 /// A piece of output.
@@ -160,8 +150,14 @@ pub enum LookupError {
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Performs a saved action and tells what was seen. `material` is given for a Launch only.
-    /// Never blocks longer than the limits of making a connection and the reply limit together;
-    /// a fault is a `Seen::Unreachable`.
+    /// A fault is a `Seen::Unreachable`, or for a Launch that was not sent a `Seen::Refused`.
+    ///
+    /// Always ends. For a recorded command each exchange with the host waits at most six reply
+    /// limits for a helper shell, while others are being opened; then for the limits of making a
+    /// connection and a channel; and a reply limit at most for each step of a shell: its
+    /// greeting, its program, the answer, and the last again where a shell dies meanwhile. A
+    /// Launch makes up to three exchanges. For a Direct command it is the limits of the
+    /// connection and the channel, and of the command's beginning or of a kill.
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
 
     /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.

@@ -49,6 +49,12 @@ pub(super) struct Unanswered {
     pub(super) written: bool,
 }
 
+impl Unanswered {
+    pub(super) fn unsent(fault: Fault) -> Self {
+        Self { fault, written: false }
+    }
+}
+
 /// Why the awaited line did not come.
 enum Ended {
     /// The exec ended or closed; what it had said is in `noise` and `stderr`.

@@ -27,7 +27,7 @@ use crate::core::action::{Action, Seen};
 use crate::core::phase;
 use crate::core::stage::Stage;
 use crate::host::Host;
-use crate::journal::{Journal, NotSaved, save};
+use crate::journal::{Journal, NotSaved, Saved};
 use crate::reach::Ways;
 use crate::step::Reach as _;
 
@@ -123,7 +123,7 @@ impl Entry<'_> {
     async fn look(&mut self, stage: &Stage) -> Option<(Seen, Arc<dyn Host>)> {
         let attempt = super::stage::live(stage)?;
         let probe = Action::Probe { entry: attempt.entry.clone() };
-        let probe = save(self, stage, stage, probe).await.ok()?;
+        let probe = Saved::harmless(probe, stage)?;
         let host = self.ways.host(&attempt.connection);
         let seen = host.act(&self.wishes.plan, &probe, None).await;
         Some((seen, host))

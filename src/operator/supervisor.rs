@@ -263,7 +263,7 @@ impl Supervisor {
                 self.stage = Some(stage);
                 return Next::Wait(again);
             }
-            self.sweep(object, wishes, &stage).await;
+            self.sweep(wishes, &stage).await;
             return Next::Rest;
         }
         let recheck = self.recheck.next(&stage, waits_on);

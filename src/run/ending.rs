@@ -16,7 +16,7 @@ use crate::core::action::{Action, Entry, Seen};
 use crate::core::outcome::Fate;
 use crate::core::stage::Attempt;
 use crate::host::Host;
-use crate::journal::save;
+use crate::journal::Saved;
 use crate::step::Reach;
 
 /// Pause before a host that did not answer is asked again.
@@ -106,11 +106,10 @@ impl Drive {
         }
     }
 
-    /// Performs an action that goes with the stage as it is saved.
-    async fn act(&mut self, host: &Arc<dyn Host>, action: Action) -> Option<Seen> {
-        let stage = self.job.stage.clone();
-        let saved = save(&mut self.job.store, &stage, &stage, action).await.ok()?;
-        Some(host.act(&self.job.plan, &saved, None).await)
+    /// Performs an action that needs no save.
+    async fn act(&self, host: &Arc<dyn Host>, action: Action) -> Option<Seen> {
+        let action = Saved::harmless(action, &self.job.stage)?;
+        Some(host.act(&self.job.plan, &action, None).await)
     }
 
     /// Keeps something in the store, and tells when that is impossible.

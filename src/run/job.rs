@@ -86,11 +86,10 @@ impl Job {
         Ok(job)
     }
 
-    /// True when the last run that was asked for has ended.
+    /// True when the last run that was asked for has ended, be it by a token or by a change of
+    /// spec.
     pub fn is_over(&self) -> bool {
-        self.stage.outcome.is_some()
-            && (self.asked.rerun_token.is_empty()
-                || self.asked.rerun_token == self.stage.observed_rerun_token)
+        self.stage.outcome.is_some() && !self.stage.is_to_be_followed(&self.asked)
     }
 
     /// True when its last run has ended for good and all of it was told: nothing is left to do

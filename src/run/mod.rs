@@ -3,6 +3,7 @@
 //! Documents of files take the place of objects, and a file per command that of its status.
 //! Not here: what is decided and how hosts are spoken to; both are the operator's too.
 
+pub mod args;
 pub mod documents;
 pub mod drive;
 mod ending;
@@ -28,7 +29,6 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cli::{RunArgs, RunOutput};
 use crate::follow::Destination;
 use crate::host::hosts::Hosts;
 use crate::output::mark::Marks;
@@ -36,6 +36,7 @@ use crate::output::standard::{Kept, standard_streams};
 use crate::output::writer::Writer;
 use crate::reach::Ways;
 
+use args::{RunArgs, RunOutput};
 use documents::{Documents, Namespace};
 use drive::Drive;
 use exit::ExitCode;
@@ -123,35 +124,50 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     let destination = destination(&args, &directory)
         .map_err(|error| RunError::Io("cannot prepare the output", error))?;
     let hosts = Arc::new(Hosts::new());
-    let drives = drives(jobs, &documents, &destination, (&args, &hosts, wanted));
-    let at_once = usize::from(args.parallel);
-    let reports = stream::iter(drives).map(Drive::to_the_end).buffered(at_once).collect().await;
+    let common =
+        Common { documents, hosts: Arc::clone(&hosts), destination, wanted, quiet: args.quiet };
+    let drives = jobs.into_iter().map(|job| common.drive(job)).collect();
+    let reports = at_once(drives, usize::from(args.parallel)).await;
     // Connections that do not end in order end with this process.
     let _ = timeout(FAREWELL, hosts.shutdown()).await;
     tell(args.output, place, reports).map_err(|error| RunError::Io(NO_REPORT, error))
 }
 
-fn drives(
-    jobs: Vec<Job>,
-    documents: &Arc<Documents>,
-    destination: &Destination,
-    (args, hosts, wanted): (&RunArgs, &Arc<Hosts>, watch::Receiver<Wanted>),
-) -> Vec<Drive> {
-    let drive = |job: Job| {
+/// Drives so many commands at a time, and gives their reports in file order. The next one begins
+/// as soon as any of them ends: `buffered` counts those whose report waits for an earlier one's
+/// as if they still ran, so that a long first command would keep all others waiting.
+async fn at_once(drives: Vec<Drive>, most: usize) -> Vec<CommandReport> {
+    let numbered = stream::iter(drives.into_iter().enumerate());
+    let driven = numbered.map(async |(number, drive)| (number, drive.to_the_end().await));
+    let mut reports: Vec<_> = driven.buffer_unordered(most).collect().await;
+    reports.sort_by_key(|(number, _)| *number);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
+
+/// What all commands of one `run` share.
+struct Common {
+    documents: Arc<Documents>,
+    hosts: Arc<Hosts>,
+    destination: Destination,
+    wanted: watch::Receiver<Wanted>,
+    quiet: bool,
+}
+
+impl Common {
+    fn drive(&self, job: Job) -> Drive {
         let (namespace, name) = job.key.clone();
-        let lookup = Arc::new(Namespace::new(Arc::clone(documents), &namespace));
+        let lookup = Arc::new(Namespace::new(Arc::clone(&self.documents), &namespace));
         Drive {
-            output: Output::new(destination.clone(), job.tail_bytes),
+            output: Output::new(self.destination.clone(), job.tail_bytes),
             machines: Arc::new(Machines {
-                ways: Ways::new(Arc::clone(hosts), &namespace, lookup),
-                local: this_machine(job.plan.program.run_as.clone()),
+                ways: Ways::new(Arc::clone(&self.hosts), &namespace, lookup),
+                local: this_machine(),
             }),
             job,
-            progress: Progress::new(&name, args.quiet),
-            wanted: wanted.clone(),
+            progress: Progress::new(&name, self.quiet),
+            wanted: self.wanted.clone(),
         }
-    };
-    jobs.into_iter().map(drive).collect()
+    }
 }
 
 fn destination(args: &RunArgs, directory: &Path) -> io::Result<Destination> {

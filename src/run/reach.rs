@@ -27,7 +27,66 @@ impl Reach for Machines {
 }
 
 /// This machine as a host, for `--local`.
-pub fn this_machine(run_as: Option<String>) -> Arc<dyn Host> {
+pub fn this_machine() -> Arc<dyn Host> {
     let shells = Shells::new(Arc::new(Local::default()), Account::default());
-    Arc::new(Recorded::new(Arc::new(shells), run_as))
+    Arc::new(Recorded::new(Arc::new(shells)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::action::{Action, Entry, Kind, Seen};
+    use crate::core::plan::{Execution, Idempotency, Limits, Plan, Program, Retry};
+    use crate::journal::Saved;
+
+    /// What the spec says by now is for the next attempt: it may name another user.
+    fn plan() -> Plan {
+        let minute = Duration::from_secs(60);
+        Plan {
+            uid: "uid".to_owned(),
+            host: "local".to_owned(),
+            idempotency: Idempotency::NonIdempotent,
+            execution: Execution::Recorded,
+            verify: None,
+            limits: Limits {
+                queue: minute,
+                execution: minute,
+                idle: None,
+                termination: minute,
+                resolve: minute,
+                cleanup: minute,
+            },
+            retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+            success_exit_codes: vec![0],
+            program: Program {
+                argv: vec!["true".to_owned()],
+                script: None,
+                env: Vec::new(),
+                stdin: None,
+                working_directory: None,
+                run_as: None,
+                output_limit: 1,
+            },
+        }
+    }
+
+    /// Guards against an attempt that reads as wiped because the spec names another user by now.
+    #[tokio::test]
+    async fn an_attempt_is_looked_for_in_the_store_of_the_user_it_was_launched_as() {
+        let entry = Entry {
+            uid: "uid".to_owned(),
+            run: 1,
+            attempt: 1,
+            kind: Kind::Command,
+            token: "0".repeat(32),
+            machine: String::new(),
+            run_as: Some("-nobody-has-such-a-name".to_owned()),
+        };
+        let probe = Saved::for_test(Action::Probe { entry });
+        let seen = this_machine().act(&plan(), &probe, None).await;
+        let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+        assert_eq!(fault.reason(), "RunAsRestricted");
+    }
 }

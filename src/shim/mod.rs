@@ -105,6 +105,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_name_every_program_that_the_record_asks_for() {
+        let asked = include_str!("store.sh").split_once("for rc_l in ").unwrap().1;
+        let asked = asked.split_once(';').unwrap().0;
+        assert!(asked.starts_with("cat dd "), "{asked}");
+        let page = include_str!("../../docs/remotehost.md");
+        assert!(page.contains(&format!("POSIX `sh` with `{asked}`")), "{asked}");
+    }
+
+    #[test]
     fn what_a_supervisor_is_given_fits_into_one_environment_string() {
         assert!(RUN.len() < 32 * 1024, "{}", RUN.len());
     }

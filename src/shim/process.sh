@@ -61,10 +61,7 @@ rc_self() {
 
 # Is the process with pid $1 and start time $2 alive? 2 when nobody can tell.
 rc_alive() {
-    if [ "$2" = 0 ] || [ ! -r "$rc_proc/self/stat" ]; then
-        kill -s 0 "$1" 2>/dev/null && return 2
-        return 2
-    fi
+    [ "$2" != 0 ] && [ -r "$rc_proc/self/stat" ] || return 2
     rc_stat "$1" && [ "$rc_start" = "$2" ] || return 1
     # A first thread that is over may leave others of its process behind.
     case $rc_state in Z | X) [ "$rc_threads" -gt 1 ] ;; esac

@@ -10,10 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::core::action::{Entry, Expect, Kind, StopReason};
 use crate::core::record::{
-    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, StreamSeen,
-    Survivor, Tree, parse_exit,
+    Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Stream,
+    StreamSeen, Survivor, Tree, parse_exit,
 };
-use crate::host::Stream;
 
 /// A report that says something the protocol does not allow, or a value it cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,35 +119,47 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Appends the inputs as they follow the request's line: a line of counts, the words,
-    /// the script's and stdin's bytes, and the call as the end mark.
-    pub fn put(&self, call: &str, to: &mut Vec<u8>) {
+    /// The inputs as they follow the request's line: a line of counts, the words, the script's
+    /// and stdin's bytes, and the call as the end mark.
+    pub fn bytes(&self, call: &str) -> Zeroizing<Vec<u8>> {
+        let mut length: usize = 0;
+        self.pieces(call, &mut |piece| length = length.saturating_add(piece.len()));
+        // It never grows: growing would leave a copy behind that nobody wipes.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        self.pieces(call, &mut |piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    fn pieces(&self, call: &str, take: &mut dyn FnMut(&[u8])) {
         let count = |part: Option<usize>| part.map_or("-".to_owned(), |length| length.to_string());
         let script = count(self.script.as_ref().map(Vec::len));
         let stdin = count(self.stdin.as_ref().map(|s| s.len()));
-        let counts = format!("{} {} {script} {stdin}\n", self.argv.len(), self.env.len());
-        to.extend_from_slice(counts.as_bytes());
-        put_word(to, &self.working_directory);
+        take(format!("{} {} {script} {stdin}\n", self.argv.len(), self.env.len()).as_bytes());
+        word_pieces(&self.working_directory, take);
         for (name, value) in &self.env {
-            put_word(to, name.as_bytes());
-            put_word(to, value);
+            word_pieces(name.as_bytes(), take);
+            word_pieces(value, take);
         }
         for word in &self.argv {
-            put_word(to, word);
+            word_pieces(word, take);
         }
-        to.extend_from_slice(self.script.as_deref().unwrap_or_default());
-        to.extend_from_slice(self.stdin.as_ref().map_or(&[], |s| s.as_slice()));
-        to.extend_from_slice(format!("{call}\n").as_bytes());
+        take(self.script.as_deref().unwrap_or_default());
+        take(self.stdin.as_ref().map_or(&[], |s| s.as_slice()));
+        take(format!("{call}\n").as_bytes());
     }
 }
 
 /// Appends one value as lines: `+` before a line that goes on, `.` before the last.
 pub fn put_word(to: &mut Vec<u8>, word: &[u8]) {
+    word_pieces(word, &mut |piece| to.extend_from_slice(piece));
+}
+
+fn word_pieces(word: &[u8], take: &mut dyn FnMut(&[u8])) {
     let mut lines = word.split(|&byte| byte == b'\n').peekable();
     while let Some(line) = lines.next() {
-        to.push(if lines.peek().is_some() { b'+' } else { b'.' });
-        to.extend_from_slice(line);
-        to.push(b'\n');
+        take(if lines.peek().is_some() { b"+" } else { b"." });
+        take(line);
+        take(b"\n");
     }
 }
 
@@ -378,6 +389,26 @@ mod tests {
             put_word(&mut bytes, word.as_bytes());
             assert_eq!(String::from_utf8(bytes).unwrap(), framed);
         }
+    }
+
+    /// Guards against copies of secrets in freed memory.
+    #[test]
+    fn the_inputs_of_a_launch_are_written_into_memory_that_never_grows() {
+        let secret = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let inputs = Inputs {
+            argv: vec![b"sh".to_vec(), b"one\ntwo".to_vec()],
+            env: vec![("TOKEN".to_owned(), secret(&"s3cret\n".repeat(1000)))],
+            working_directory: b"/srv".to_vec(),
+            script: Some(b"echo \"$1\"\n".to_vec()),
+            stdin: Some(secret(&"more".repeat(1000))),
+            output_limit: 1,
+            deadline: Duration::from_secs(1),
+            grace: Duration::from_secs(1),
+        };
+        let bytes = inputs.bytes("call");
+        assert!(bytes.starts_with(b"2 1 10 4000\n./srv\n.TOKEN\n+s3cret\n"));
+        assert!(bytes.ends_with(b"moremorecall\n"));
+        assert_eq!(bytes.capacity(), bytes.len());
     }
 
     #[test]

@@ -225,6 +225,24 @@ fn that_nothing_was_started_is_told_even_when_quiet() {
     assert_eq!((new.code(), new.err.as_str()), (0, ""), "{new:?}");
 }
 
+#[test]
+fn under_on_change_a_changed_command_is_run_and_nothing_is_said_to_have_ended_before() {
+    let bench = Bench::local();
+    let text =
+        |code: u8| manifest("a", &format!("command: [sh, -c, 'exit {code}']\nrunPolicy: OnChange"));
+    assert_eq!(bench.run(&text(1), &[]).code(), 1);
+    let changed = bench.run(&text(2), &[]);
+    assert_eq!(changed.code(), 2, "{changed:?}");
+    assert!(!changed.err.contains("nothing was started"), "{changed:?}");
+    let same = bench.run(&text(2), &[]);
+    assert!(same.err.contains("nothing was started"), "{same:?}");
+    // One new run, not one for the change and another one for the word.
+    let both = bench.run(&text(3), &["--new-run", "-o", "json"]);
+    assert_eq!(both.code(), 3, "{both:?}");
+    let report: serde_json::Value = serde_json::from_str(&both.out).unwrap();
+    assert_eq!(report["commands"][0]["run"], 3, "{report}");
+}
+
 /// A command that asks for another attempt, a minute later.
 fn backing_off() -> String {
     let spec = "command: [sh, -c, 'echo up; exit 75']\nidempotency: Idempotent\n\

@@ -67,6 +67,24 @@ fn several_at_once_when_asked_for() {
     assert_eq!(told.code(), 0, "{told:?}");
 }
 
+/// Guards against counting a command whose report waits for an earlier one's as running.
+#[test]
+fn a_long_first_command_does_not_keep_the_others_waiting_for_a_place() {
+    let bench = Bench::local();
+    let last = bench.path("last");
+    let mut commands =
+        script("first", &format!("until [ -e {} ]; do sleep 0.1; done", last.display()));
+    for name in ["b", "c", "d"] {
+        commands += &script(name, &format!("echo {name}"));
+    }
+    commands += &script("e", &format!("touch {}", last.display()));
+    let told = bench.run(&commands, &["--parallel", "2", "-o", "json"]);
+    assert_eq!(told.code(), 0, "{told:?}");
+    let report: Value = serde_json::from_str(&told.out).unwrap();
+    let names: Vec<_> = report["commands"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["first", "b", "c", "d", "e"], "in file order");
+}
+
 #[test]
 fn a_json_report_can_take_the_place_of_the_output() {
     let bench = Bench::local();

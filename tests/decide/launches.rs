@@ -1,8 +1,8 @@
 //! What is launched, when, how often, and what keeps it waiting.
 
 use jiff::Timestamp;
-use remote_command::core::action::{Action, Seen, StopReason};
-use remote_command::core::fault::{Standing, Transient};
+use remote_command::core::action::{Action, Refusal, Seen, StopReason};
+use remote_command::core::fault::{Fault, Standing, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency};
@@ -136,10 +136,31 @@ fn a_refused_launch_never_started() {
     let mut desk = Desk::of(Idempotency::NonIdempotent);
     let launch = desk.launch();
     let Some(Action::Launch { entry, .. }) = launch.action else { panic!("no launch") };
-    desk.see(Seen::Refused { entry, message: "rebooted".to_owned() });
+    desk.see(Seen::Refused { entry, why: Refusal::HostChanged("rebooted".to_owned()) });
     let fate = desk.stage.current.as_ref().map(|current| current.place.clone());
     assert_eq!(fate, Some(Place::Ended(Fate::NeverStarted)));
     assert_eq!(summary(&desk.plan, &desk.stage).reason, "HostChanged");
+}
+
+/// Guards against an hour of Reattaching, and then Unknown, for what certainly did not start.
+#[test]
+fn a_launch_that_was_not_sent_never_started_and_waits_for_what_kept_it() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    let Some(Action::Launch { entry, .. }) = desk.launch().action else { panic!("no launch") };
+    let fault = Fault::new(Transient::ConnectionRefused, "nobody is there");
+    let next = desk.see(Seen::Refused { entry: entry.clone(), why: Refusal::Unsent(fault) });
+    assert_eq!(next.action, None, "not at once");
+    let fate = desk.stage.current.as_ref().map(|current| current.place.clone());
+    assert_eq!(fate, Some(Place::Ended(Fate::NeverStarted)));
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.reason.as_str()), (Phase::Pending, "ConnectionRefused"));
+    assert_eq!(desk.stage.starts, 0);
+    // The next one is prepared anew, under a name of its own.
+    let Some(Action::Prepare { entry: next }) = desk.pass(5).action else { panic!("no prepare") };
+    assert_ne!(next.token, entry.token);
+    desk.fault(Transient::ConnectionRefused);
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ConnectionRefused)));
 }
 
 #[test]

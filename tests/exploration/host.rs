@@ -1,6 +1,6 @@
 //! The far side: entries, claims, processes and marks, as the verbs' documentation says.
 
-use remote_command::core::action::{Action, Entry, Kind, Seen, StopReason};
+use remote_command::core::action::{Action, Entry, Kind, Refusal, Seen, StopReason};
 use remote_command::core::record::{
     DirectSeen, EntrySeen, HostRecord, Identity, OutputSeen, StreamSeen, Survivor, Tree,
 };
@@ -80,8 +80,8 @@ impl Host {
                     return self.record(entry, false);
                 }
                 if !self.nature.direct && (!here || expect.latest_uptime_ms < UPTIME_MS) {
-                    let message = "the host has changed".to_owned();
-                    return Seen::Refused { entry: entry.clone(), message };
+                    let why = Refusal::HostChanged("the host has changed".to_owned());
+                    return Seen::Refused { entry: entry.clone(), why };
                 }
                 self.launch(entry);
                 self.record(entry, false)

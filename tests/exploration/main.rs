@@ -103,6 +103,11 @@ fn a_launch_that_is_sent_again_is_caught() {
 }
 
 #[test]
+fn a_launch_that_was_sent_and_said_not_to_be_is_caught() {
+    must_be_caught(Mutant::WrittenButSaidUnsent, &plans::once(1), must::NEVER_STARTED);
+}
+
+#[test]
 fn a_boot_identity_that_is_ignored_is_caught() {
     must_be_caught(Mutant::BootIgnored, &plans::once(2), must::STARTED_TWICE);
 }

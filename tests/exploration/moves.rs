@@ -1,6 +1,7 @@
 //! Everything that can happen next.
 
-use remote_command::core::action::{Action, Entry, Kind, Seen};
+use remote_command::core::action::{Action, Entry, Kind, Refusal, Seen};
+use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::plan::{Plan, Resolution, Verdict};
 use remote_command::core::record::DirectSeen;
 
@@ -225,6 +226,7 @@ impl World {
                 out.push((Step::ChannelRefused, next));
             }
             _ if self.host.nature.direct => {}
+            Action::Launch { entry, .. } => self.unsent(bounds, action, entry, out),
             Action::Probe { entry } => self.probe_torn(bounds, entry, out),
             _ => {}
         }
@@ -235,6 +237,23 @@ impl World {
             next.turn(plan, seen);
             out.push((Step::Repeated(verb), next));
         }
+    }
+
+    /// The driver knows that nothing of the launch left it; the broken one is wrong.
+    fn unsent(
+        &self,
+        bounds: &Bounds,
+        action: &Action,
+        entry: &Entry,
+        out: &mut Vec<(Step, World)>,
+    ) {
+        let mut next = self.with_fault();
+        if self.mutant() == Mutant::WrittenButSaidUnsent {
+            next.host.perform(action);
+        }
+        let why = Refusal::Unsent(Fault::new(Transient::ConnectionRefused, "nobody is there"));
+        next.turn(&bounds.plan, Seen::Refused { entry: entry.clone(), why });
+        out.push((Step::Unsent, next));
     }
 
     fn probe_torn(&self, bounds: &Bounds, entry: &Entry, out: &mut Vec<(Step, World)>) {

@@ -21,6 +21,8 @@ pub enum Mutant {
     EvidenceRemovedEarly,
     /// The driver sends a launch again when its reply is lost, and believes the second answer.
     LaunchSentAgain,
+    /// The driver takes a launch whose reply is lost for one that was not sent.
+    WrittenButSaidUnsent,
     /// The host answers and checks as if it had never rebooted.
     BootIgnored,
     /// The host knows entries by their number alone.

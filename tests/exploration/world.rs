@@ -95,6 +95,8 @@ pub enum Step {
     AnsweredTorn(&'static str),
     /// The host has no channel to spare, and says so (Direct).
     ChannelRefused,
+    /// The launch is not sent, and that is known.
+    Unsent,
     /// The link is down.
     Silence(&'static str),
     LinkDown,

@@ -61,8 +61,8 @@ async fn environment_values_arrive_byte_for_byte(sh: Sh) {
         .env("AWKWARD", &awkward())
         .env("EMPTY", "");
     attempt.prepare().await;
-    let material =
-        Material { env: vec![("RAW".into(), Zeroizing::new(raw.clone()))], ..Material::default() };
+    let mut material = attempt.material();
+    material.env.push(("RAW".into(), Zeroizing::new(raw.clone())));
     attempt.act_with(attempt.launch_action(), Some(material)).await;
     assert_eq!(attempt.finished().await.code(), 0);
     let out = attempt.output(Stream::Stdout).await;

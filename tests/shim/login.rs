@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remote_command::core::action::{Action, Seen, StopReason};
+use remote_command::core::action::{Action, Entry, Seen, StopReason};
 use remote_command::core::plan::Value;
 use remote_command::core::record::Tree;
 use remote_command::host::hosts::Hosts;
@@ -45,13 +45,8 @@ impl Server {
 
     fn attempt(&self, argv: &[&str], run_as: Option<&str>) -> Attempt {
         let shells = Arc::new(Shells::new(self.transport(), Account::default()));
-        let run_as = run_as.map(str::to_owned);
-        Attempt {
-            host: Recorded::new(shells, run_as),
-            plan: plan(argv),
-            entry: entry(),
-            identity: None,
-        }
+        let entry = Entry { run_as: run_as.map(str::to_owned), ..entry() };
+        Attempt { host: Recorded::new(shells), plan: plan(argv), entry, identity: None }
     }
 }
 

@@ -18,6 +18,7 @@ use remote_command::host::recorded::{Recorded, Shells};
 use remote_command::host::{Host, Material, Stream, Transport};
 use remote_command::journal::Saved;
 use remote_command::shim::Account;
+use zeroize::Zeroizing;
 
 use crate::support::place::Place;
 use crate::support::processes::{Identity as Process, Signal, children};
@@ -118,8 +119,8 @@ impl Rig {
     }
 
     pub fn attempt(&self, plan: Plan) -> Attempt {
-        let host = Recorded::new(self.shells(), plan.program.run_as.clone());
-        Attempt { host, entry: entry(), identity: None, plan }
+        let entry = Entry { run_as: plan.program.run_as.clone(), ..entry() };
+        Attempt { host: Recorded::new(self.shells()), entry, identity: None, plan }
     }
 
     /// Whatever runs in it, helper shells included.
@@ -293,7 +294,19 @@ impl Attempt {
     }
 
     pub async fn act(&self, action: Action) -> Seen {
-        self.act_with(action, None).await
+        let launch = matches!(action, Action::Launch { .. });
+        self.act_with(action, launch.then(|| self.material())).await
+    }
+
+    /// The literal values of the plan, as the step fetches them.
+    pub fn material(&self) -> Material {
+        let literal = |value: &Value| {
+            let Value::Literal(text) = value else { panic!("{value:?}") };
+            Zeroizing::new(text.clone().into_bytes())
+        };
+        let program = &self.plan.program;
+        let env = program.env.iter().map(|(name, value)| (name.clone(), literal(value)));
+        Material { env: env.collect(), stdin: program.stdin.as_ref().map(literal) }
     }
 
     pub async fn act_with(&self, action: Action, material: Option<Material>) -> Seen {
@@ -349,7 +362,8 @@ impl Attempt {
 
     pub async fn sweep(&self) {
         let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
-        let seen = self.act(Action::Sweep { uid, machine, run_as: None }).await;
+        let seen =
+            self.act(Action::Sweep { uid, machine, run_as: self.entry.run_as.clone() }).await;
         assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
     }
 

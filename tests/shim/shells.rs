@@ -114,7 +114,7 @@ async fn a_launch_that_was_written_is_never_sent_again() {
     let transport = Faulty::new(&rig, true);
     let mut attempt = rig.command(&["/bin/sleep", "300"]);
     let shells = Shells::new(transport.clone(), rig.account.clone());
-    attempt.host = Recorded::new(Arc::new(shells), None);
+    attempt.host = Recorded::new(Arc::new(shells));
     attempt.prepare().await;
     let seen = attempt.act(attempt.launch_action()).await;
     let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
@@ -134,7 +134,7 @@ async fn a_shell_that_died_since_it_was_last_asked_is_replaced_even_for_a_launch
     let transport = Faulty::new(&rig, false);
     let mut attempt = rig.command(&["/bin/sleep", "300"]);
     let shells = Shells::new(transport.clone(), rig.account.clone());
-    attempt.host = Recorded::new(Arc::new(shells), None);
+    attempt.host = Recorded::new(Arc::new(shells));
     attempt.prepare().await;
     for shell in rig.channels() {
         shell.signal(crate::support::processes::Signal::KILL);
@@ -155,7 +155,7 @@ async fn when_another_machine_answers_new_connections_are_made_now_and_then() {
     attempt.launch().await;
     transport.elsewhere.store(true, Ordering::SeqCst);
     let shells = Shells::new(transport.clone(), rig.account.clone());
-    attempt.host = Recorded::new(Arc::new(shells), None);
+    attempt.host = Recorded::new(Arc::new(shells));
     let probe = || Action::Probe { entry: attempt.entry.clone() };
     let wrong = |seen: &Seen| matches!(seen, Seen::Unreachable(f) if f.reason() == "WrongHost");
     for _ in 0..3 {

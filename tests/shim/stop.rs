@@ -132,7 +132,7 @@ async fn a_stop_leaves_other_runs_and_the_helper_shell_alone(sh: Sh) {
     let rig = Rig::new(sh);
     let (other, pids) = started(&rig, "echo $$ >>$PIDS; sleep 300", 1).await;
     let (mut attempt, _) = started(&rig, STUBBORN, 3).await;
-    attempt.host = remote_command::host::recorded::Recorded::new(rig.shells(), None);
+    attempt.host = remote_command::host::recorded::Recorded::new(rig.shells());
     attempt.terminate(StopReason::Cancelled).await;
     assert_eq!(attempt.kill(StopReason::Cancelled, None).await.tree, Tree::Empty);
     assert!(is_alive(pids[0]));

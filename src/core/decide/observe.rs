@@ -3,7 +3,7 @@
 //! Nothing is concluded for the run here. Silence is not evidence: it leaves the attempt
 //! where it is and only starts the clock of `timeouts.resolve`.
 
-use crate::core::action::{Entry, Seen, StopReason};
+use crate::core::action::{Entry, Refusal, Seen, StopReason};
 use crate::core::fault::Fault;
 use crate::core::outcome::{Fate, Loss};
 use crate::core::record::{Claimed, DirectSeen, EntrySeen, HostRecord, Life, Tree};
@@ -28,7 +28,7 @@ impl Turn<'_> {
         match self.seen {
             Seen::Nothing | Seen::Prepared { .. } => {}
             Seen::Unreachable(fault) => self.hear_nothing(fault),
-            Seen::Refused { entry, message } => self.hear_refusal(entry, message),
+            Seen::Refused { entry, why } => self.hear_refusal(entry, why),
             Seen::Host { entry, record } => self.hear_record(entry, record),
             Seen::Direct { entry, seen } => self.hear_channel(entry, seen),
             Seen::Swept { uid } => {
@@ -80,13 +80,21 @@ impl Turn<'_> {
         }
     }
 
-    /// The one Launch of an entry was turned away, so nothing of it ever started.
-    fn hear_refusal(&mut self, entry: &Entry, message: &str) {
+    /// The one Launch of an entry was turned away, or was never sent, so nothing of it ever
+    /// started.
+    fn hear_refusal(&mut self, entry: &Entry, why: &Refusal) {
         let launching = |a: &&mut Attempt| a.entry == *entry && a.place == Place::Launching;
         if let Some(attempt) = self.stage.current.as_mut().filter(launching) {
             attempt.uncertain = None;
             attempt.place = Place::Ended(Fate::NeverStarted);
-            self.wait_on(WaitingOn::HostChanged, message.to_owned());
+            match why {
+                Refusal::HostChanged(message) => {
+                    self.wait_on(WaitingOn::HostChanged, message.clone());
+                }
+                Refusal::Unsent(fault) => {
+                    self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
+                }
+            }
         }
     }
 

@@ -85,8 +85,10 @@ pub(super) fn request(
     let mut head = Vec::new();
     line(&mut head, plan.program.run_as.as_deref().unwrap_or("").as_bytes())?;
     line(&mut head, nonce.as_bytes())?;
-    let mut input = Zeroizing::new(Vec::with_capacity(4096 + stdin.len()));
     let script = plan.program.script.as_ref().filter(|_| kind == Kind::Command);
+    let room = room(plan, argv, &material.env) + script.map_or(0, String::len) + stdin.len();
+    // It never grows: growing would leave a copy behind that nobody wipes.
+    let mut input = Zeroizing::new(Vec::with_capacity(room));
     line(&mut input, if script.is_some() { b"1" } else { b"0" })?;
     value(&mut input, script.map_or("", String::as_str).as_bytes())?;
     value(&mut input, plan.program.working_directory.as_deref().unwrap_or("").as_bytes())?;
@@ -105,6 +107,18 @@ pub(super) fn request(
     line(&mut input, nonce.as_bytes())?;
     input.extend_from_slice(&stdin);
     Ok(Request { line: LINE.to_owned(), head, input, nonce: Some(nonce) })
+}
+
+/// The most bytes that everything but the script and stdin takes.
+fn room(plan: &Plan, argv: &[String], env: &[(String, Zeroizing<Vec<u8>>)]) -> usize {
+    /// Of a count in words, and the line feeds after it and after what it counts.
+    const FRAME: usize = 22;
+    /// The counts of words and variables, whether there is a script and its frame, the end mark.
+    const FIXED: usize = 8 * FRAME;
+    let directory = plan.program.working_directory.as_ref().map_or(0, String::len) + FRAME;
+    let words: usize = argv.iter().map(|word| word.len() + FRAME).sum();
+    let pair = |(name, value): &(String, Zeroizing<Vec<u8>>)| name.len() + 1 + value.len() + FRAME;
+    FIXED + directory + words + env.iter().map(pair).sum::<usize>()
 }
 
 /// The words as they are: for devices without a shell, and for accounts with a forced command.
@@ -221,6 +235,24 @@ mod tests {
                 // And what is echoed is only what had come.
                 assert_eq!(some.contains(&nonce), cut >= request.head.len(), "{shell}, {cut}");
             }
+        }
+    }
+
+    /// Guards against copies of secrets in freed memory.
+    #[test]
+    fn what_is_sent_is_written_into_memory_that_never_grows() {
+        for words in [0, 1, 10_000] {
+            let mut plan = plan(&vec!["w"; words + 1]);
+            plan.program.script = Some("echo\n".repeat(words));
+            plan.program.working_directory = Some("/srv".to_owned());
+            let secret = |text: &str| Zeroizing::new(text.repeat(words).into_bytes());
+            let env: Vec<_> = (0..words).map(|n| (format!("V{n}"), secret("\n"))).take(3).collect();
+            let stdin = secret("more");
+            let sized = room(&plan, &plan.program.argv, &env) + 5 * words + stdin.len();
+            let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
+            let material = Material { env, stdin: Some(stdin) };
+            let request = request(&plan, &direct, Kind::Command, material).unwrap();
+            assert_eq!(request.input.capacity(), sized, "{words} words");
         }
     }
 

@@ -27,6 +27,22 @@ pub(super) struct Credentials {
     pub(super) digest: [u8; 32],
 }
 
+/// What is wrong with a Secret.
+#[derive(Debug, thiserror::Error)]
+enum Flaw {
+    #[error("{0} is not text")]
+    NotText(&'static str),
+    // A fault carries one message, so the library's words are in it.
+    #[error("ssh-privatekey cannot be read: {0}")]
+    Key(russh::keys::Error),
+    #[error("ssh-certificate cannot be read: {0}")]
+    Certificate(russh::keys::ssh_key::Error),
+    #[error("ssh-certificate needs ssh-privatekey beside it")]
+    NoKeyForCertificate,
+    #[error("neither ssh-privatekey nor password is set")]
+    Nothing,
+}
+
 impl Credentials {
     /// Reads the hop's Secret.
     ///
@@ -47,39 +63,34 @@ impl Credentials {
         })
     }
 
-    fn parse(secret: &SecretValues) -> Result<Self, String> {
+    fn parse(secret: &SecretValues) -> Result<Self, Flaw> {
         let passphrase = text(secret, "passphrase")?;
         let key = match text(secret, "ssh-privatekey")? {
             None => None,
             Some(pem) => {
                 let words = passphrase.as_ref().map(|p| p.trim_end_matches(['\r', '\n']));
-                let key = russh::keys::decode_secret_key(&pem, words)
-                    .map_err(|error| format!("ssh-privatekey cannot be read: {error}"))?;
-                Some(Arc::new(key))
+                Some(Arc::new(russh::keys::decode_secret_key(&pem, words).map_err(Flaw::Key)?))
             }
         };
         let certificate = match text(secret, "ssh-certificate")? {
             None => None,
-            Some(line) => Some(
-                Certificate::from_openssh(line.trim())
-                    .map_err(|error| format!("ssh-certificate cannot be read: {error}"))?,
-            ),
+            Some(line) => Some(Certificate::from_openssh(line.trim()).map_err(Flaw::Certificate)?),
         };
         if certificate.is_some() && key.is_none() {
-            return Err("ssh-certificate needs ssh-privatekey beside it".to_owned());
+            return Err(Flaw::NoKeyForCertificate);
         }
         let password = text(secret, "password")?
             .map(|p| Zeroizing::new(p.trim_end_matches(['\r', '\n']).to_owned()));
         if key.is_none() && password.is_none() {
-            return Err("neither ssh-privatekey nor password is set".to_owned());
+            return Err(Flaw::Nothing);
         }
         Ok(Self { key, certificate, password, digest: digest(secret) })
     }
 }
 
-fn text(secret: &SecretValues, key: &str) -> Result<Option<Zeroizing<String>>, String> {
+fn text(secret: &SecretValues, key: &'static str) -> Result<Option<Zeroizing<String>>, Flaw> {
     let Some(value) = secret.get(key).filter(|value| !value.is_empty()) else { return Ok(None) };
-    let text = std::str::from_utf8(value).map_err(|_| format!("{key} is not text"))?;
+    let text = std::str::from_utf8(value).map_err(|_| Flaw::NotText(key))?;
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
 

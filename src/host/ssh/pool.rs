@@ -261,23 +261,29 @@ impl Pool {
             state.limit = sessions(&self.connection);
         }
         let limit = state.limit;
-        let free = |live: &&mut Live| !live.retired && live.open + live.left < limit;
-        if let Some(live) = state.live.iter_mut().find(free) {
+        if let Some(live) = state.live.iter_mut().find(|live| live.is_free(limit)) {
             live.open += 1;
             let session = live.session.clone();
             return Turn::Lease(Lease { pool: self.clone(), id: live.id, session });
         }
-        let serving = state.live.iter().filter(|live| !live.retired).count();
         if let Some(rest) = state.rest.as_ref().filter(|rest| Instant::now() < rest.until) {
             let wait = Turn::Wait(Some(rest.until));
-            return if serving > 0 { wait } else { Turn::Refuse(rest.fault.clone()) };
+            return if state.serving() > 0 { wait } else { Turn::Refuse(rest.fault.clone()) };
         }
-        let full = serving >= CONNECTIONS || state.live.len() >= 2 * CONNECTIONS;
-        if state.dialing || full {
+        if state.dialing || state.has_all_connections() {
             return Turn::Wait(None);
         }
         state.dialing = true;
         Turn::Dial(state.epoch)
+    }
+
+    /// True when another session has to wait until one of those in use is given back.
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        let rests = state.rest.as_ref().is_some_and(|rest| Instant::now() < rest.until);
+        let no_more = state.has_all_connections() || rests && state.serving() > 0;
+        let free = state.live.iter().any(|live| live.is_free(state.limit));
+        no_more && !free && !state.dialing
     }
 
     /// Drops ended connections and closes spent ones that no command is on.
@@ -369,7 +375,24 @@ impl Pool {
     }
 }
 
+impl Live {
+    /// Whether it takes one more command.
+    fn is_free(&self, limit: usize) -> bool {
+        !self.retired && self.open + self.left < limit
+    }
+}
+
 impl State {
+    /// Connections that take commands.
+    fn serving(&self) -> usize {
+        self.live.iter().filter(|live| !live.retired).count()
+    }
+
+    /// Whether no further connection is made.
+    fn has_all_connections(&self) -> bool {
+        self.serving() >= CONNECTIONS || self.live.len() >= 2 * CONNECTIONS
+    }
+
     fn remember(&mut self, fault: Fault) {
         self.failures = self.failures.saturating_add(1);
         let rest = match fault.cause {
@@ -446,5 +469,9 @@ impl Transport for Link {
 
     fn renew(&self) -> bool {
         self.0.renew()
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.is_full()
     }
 }

@@ -41,6 +41,21 @@ struct Line<'a> {
     key: PublicKey,
 }
 
+/// Why a certificate does not make its key this host's.
+#[derive(Debug, thiserror::Error)]
+enum Uncertified {
+    #[error("not a host certificate")]
+    OfNoHost,
+    #[error("signed with SHA-1")]
+    Sha1,
+    #[error("it has critical options")]
+    CriticalOptions,
+    #[error("it names other hosts")]
+    OtherHosts,
+    #[error("unknown authority, bad signature, or out of its time")]
+    Invalid,
+}
+
 impl Trust {
     /// Reads the lines of `known_hosts` that speak of this host, and the fingerprints.
     pub(super) fn new(host: &str, port: u16, known_hosts: &str, fingerprints: &[String]) -> Self {
@@ -160,25 +175,23 @@ impl Trust {
     }
 
     /// OpenSSH's rules for host certificates (sshkey.c, sshkey_cert_check_host).
-    fn certified(&self, certificate: &Certificate, now: u64) -> Result<(), &'static str> {
+    fn certified(&self, certificate: &Certificate, now: u64) -> Result<(), Uncertified> {
         if certificate.cert_type() != CertType::Host {
-            return Err("not a host certificate");
+            return Err(Uncertified::OfNoHost);
         }
         if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
-            return Err("signed with SHA-1");
+            return Err(Uncertified::Sha1);
         }
         if certificate.critical_options().iter().next().is_some() {
-            return Err("it has critical options");
+            return Err(Uncertified::CriticalOptions);
         }
         let named = |pattern: &String| glob(&pattern.to_ascii_lowercase(), &self.host);
         if !certificate.valid_principals().iter().any(named) {
-            return Err("it names other hosts");
+            return Err(Uncertified::OtherHosts);
         }
         let authorities: Vec<_> =
             self.authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
-        certificate
-            .validate_at(now, &authorities)
-            .map_err(|_| "unknown authority, bad signature, or out of its time")
+        certificate.validate_at(now, &authorities).map_err(|_| Uncertified::Invalid)
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::error;
 use super::Supervisor;
 use crate::api::RemoteCommand;
 use crate::core::stage::{Attempt, Place, Stage};
-use crate::journal::save;
+use crate::journal::Saved;
 use crate::operator::wishes::Wishes;
 use crate::operator::{closing, ledger};
 use crate::step::Reach;
@@ -102,28 +102,14 @@ impl Supervisor {
     /// Sweeps the host once the result is acknowledged and all output was written. Only the
     /// supervisor that brought it about does: a restarted operator must not call on every host
     /// that ever ran something.
-    pub(super) async fn sweep(
-        &mut self,
-        object: &Arc<RemoteCommand>,
-        wishes: &Wishes,
-        stage: &Stage,
-    ) {
+    pub(super) async fn sweep(&mut self, wishes: &Wishes, stage: &Stage) {
         let sweep = closing::sweep_of(stage, &wishes.plan.uid)
             .filter(|_| self.ended_here && self.following.is_delivered());
         let Some((action, connection)) = sweep else { return };
-        let mut entry = ledger::Entry {
-            ledger: &mut self.ledger,
-            object,
-            wishes,
-            following: &mut self.following,
-            ways: &self.ways,
-            overtaken: None,
-        };
-        if let Ok(saved) = save(&mut entry, stage, stage, action).await {
-            let uid = &self.seat.key.uid;
-            if closing::sweep(&self.ways, &wishes.plan, &saved, &connection).await {
-                self.context.swept.note(uid, stage);
-            }
+        if let Some(sweep) = Saved::harmless(action, stage)
+            && closing::sweep(&self.ways, &wishes.plan, &sweep, &connection).await
+        {
+            self.context.swept.note(&self.seat.key.uid, stage);
         }
     }
 }

@@ -1,0 +1,414 @@
+//! The helper shells of one account: opened when they are needed, and shared by all commands
+//! on it.
+//!
+//! Every wait has a limit. Whoever asks something waits for a shell for at most [`TURNS`] reply
+//! limits, and then at most the reply limit for the answer. If a new shell is needed, there are
+//! between the two the limits of a connection and its channel, half a reply limit for the shell
+//! to answer at all, and one for it to take its program. Not here: what is asked (`recorded`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Transport;
+use super::shell::{Shell, Unanswered};
+use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
+use crate::core::record::Identity;
+use crate::shim::Account;
+use crate::shim::wire::Report;
+
+/// How long a report may take once there is a channel for it.
+pub const REPLY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Helper shells of one user on one transport: two, so that a slow verb does not hold up the rest.
+const SHELLS: usize = 2;
+/// How many reply limits whoever asks something waits for a shell while others are being opened.
+const TURNS: u32 = 6;
+/// How often it is looked whether an idle shell is to make room for one that is being opened.
+const ROOM_PERIOD: Duration = Duration::from_secs(1);
+
+/// The helper shells of one account. Made once for a transport and shared.
+pub struct Shells {
+    transport: Arc<dyn Transport>,
+    account: Account,
+    reply_limit: Duration,
+    users: Mutex<BTreeMap<Option<String>, Arc<Pool>>>,
+    door: tokio::sync::Mutex<Door>,
+    /// Set once and for all when the account runs a forced command: no further exec.
+    forced: OnceLock<(Fault, Instant)>,
+}
+
+/// Where new shells come from, one after the other.
+#[derive(Default)]
+struct Door {
+    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
+    /// it is waited for, and no other exec is begun beside it.
+    silent: Option<Shell>,
+    /// When no shell came last, and why.
+    failed: Option<(Instant, Fault)>,
+}
+
+/// The shells of one user.
+struct Pool {
+    permits: Semaphore,
+    /// Those that nobody uses and since when, longest first.
+    idle: Mutex<Vec<(Instant, Shell)>>,
+    /// How many shells are being opened.
+    opening: AtomicUsize,
+}
+
+/// A report, and the bytes of output that came with it.
+pub(super) type Answer = (Report, Vec<u8>);
+
+impl Shells {
+    /// Opens nothing yet.
+    pub fn new(transport: Arc<dyn Transport>, account: Account) -> Self {
+        Self {
+            transport,
+            account,
+            reply_limit: REPLY_LIMIT,
+            users: Mutex::default(),
+            door: tokio::sync::Mutex::default(),
+            forced: OnceLock::new(),
+        }
+    }
+
+    /// The same with another reply limit.
+    #[must_use]
+    pub fn with_reply_limit(mut self, limit: Duration) -> Self {
+        self.reply_limit = limit;
+        self
+    }
+
+    /// How long the account has been known to run a forced command.
+    pub(super) fn forced_for(&self) -> Option<Duration> {
+        self.forced.get().map(|(_, since)| since.elapsed())
+    }
+
+    /// Who the host is. Starts nothing and leaves no entry.
+    ///
+    /// # Errors
+    /// Whatever stands between us and a usable host.
+    pub async fn identify(&self, run_as: Option<&str>) -> Result<Identity, Fault> {
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await?;
+        let shell = self.open(run_as, &pool, latest).await?;
+        let identity = shell.identity().clone();
+        pool.put(shell);
+        Ok(identity)
+    }
+
+    /// Asks one question. A shell that had died since it was last used is replaced once.
+    ///
+    /// # Errors
+    /// [`Unanswered`], whose `written` is about all that was tried.
+    pub(super) async fn ask(
+        &self,
+        run_as: Option<&str>,
+        question: &Question<'_>,
+    ) -> Result<Answer, Unanswered> {
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await.map_err(Unanswered::unsent)?;
+        let mut written = false;
+        if let Some(shell) = pool.take() {
+            match self.put(question, shell, &pool).await {
+                Err(unanswered) if question.may_be_asked_again(&unanswered) => {
+                    written = unanswered.written;
+                }
+                answer => return answer,
+            }
+        }
+        let answer = match self.open(run_as, &pool, latest).await {
+            Ok(shell) => self.put(question, shell, &pool).await,
+            Err(fault) => Err(Unanswered::unsent(fault)),
+        };
+        answer.map_err(|last| Unanswered { written: written || last.written, ..last })
+    }
+
+    /// A failed shell is dropped, and so is one that says it ends. One that belongs to another
+    /// machine than is meant is kept only while new connections may not be made.
+    async fn put(
+        &self,
+        question: &Question<'_>,
+        mut shell: Shell,
+        pool: &Pool,
+    ) -> Result<Answer, Unanswered> {
+        if let Err(fault) = question.is_for(shell.identity()) {
+            if self.transport.renew() {
+                self.forget();
+            } else {
+                pool.put(shell);
+            }
+            return Err(Unanswered::unsent(fault));
+        }
+        let answer = self.answer(question, &mut shell).await?;
+        if !answer.0.over {
+            pool.put(shell);
+        }
+        Ok(answer)
+    }
+
+    async fn answer(
+        &self,
+        question: &Question<'_>,
+        shell: &mut Shell,
+    ) -> Result<Answer, Unanswered> {
+        match timeout(self.reply_limit, shell.ask(question.line, question.inputs)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Unanswered { fault: self.no_report(), written: true }),
+        }
+    }
+
+    /// Makes a supervisor of a shell of its own, for hosts that cannot fork one away.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub(super) async fn hand_over(
+        &self,
+        run_as: Option<&str>,
+        question: &Question<'_>,
+    ) -> Result<Answer, Unanswered> {
+        let opened = self.open(run_as, &self.pool(run_as), self.latest()).await;
+        let mut shell = opened.map_err(Unanswered::unsent)?;
+        question.is_for(shell.identity()).map_err(Unanswered::unsent)?;
+        let answer = self.answer(question, &mut shell).await?;
+        if answer.0.taken {
+            shell.release();
+        }
+        Ok(answer)
+    }
+
+    /// Whether supervisors can be forked away, as any helper shell knows.
+    ///
+    /// # Errors
+    /// Whatever stands between us and a helper shell.
+    pub(super) async fn forks(&self, run_as: Option<&str>) -> Result<bool, Fault> {
+        let (pool, latest) = (self.pool(run_as), self.latest());
+        let _permit = self.turn(&pool, latest).await?;
+        let shell = match pool.take() {
+            Some(shell) => shell,
+            None => self.open(run_as, &pool, latest).await?,
+        };
+        let forks = shell.forks();
+        pool.put(shell);
+        Ok(forks)
+    }
+
+    /// Until when whoever asks now waits for a shell.
+    fn latest(&self) -> Instant {
+        Instant::now() + self.reply_limit * TURNS
+    }
+
+    /// Waits for one of the user's shells. While one is being opened, the limits of its
+    /// stages are what bounds the wait; but not for one caller after the other.
+    async fn turn<'a>(
+        &self,
+        pool: &'a Pool,
+        latest: Instant,
+    ) -> Result<SemaphorePermit<'a>, Fault> {
+        let acquiring = pool.permits.acquire();
+        tokio::pin!(acquiring);
+        loop {
+            let until = latest.min(Instant::now() + self.reply_limit);
+            match timeout_at(until, &mut acquiring).await {
+                Ok(permit) => return permit.map_err(|_| closed()),
+                Err(_) if pool.opening.load(Ordering::Relaxed) > 0 && until < latest => {}
+                Err(_) => return Err(in_use(self.reply_limit)),
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        run_as: Option<&str>,
+        pool: &Pool,
+        latest: Instant,
+    ) -> Result<Shell, Fault> {
+        let _opening = Opening::begin(&pool.opening);
+        let shell = self.greeted(latest).await?;
+        self.within_limit(shell.load(&self.account, run_as)).await
+    }
+
+    /// A shell that has echoed its greeting. Whoever waits while others fail to get one is told
+    /// the same: each trying for itself would keep the next one waiting once more.
+    async fn greeted(&self, latest: Instant) -> Result<Shell, Fault> {
+        let came = Instant::now();
+        let door = timeout_at(latest, self.door.lock()).await;
+        let mut door = door.map_err(|_| in_use(self.reply_limit * TURNS))?;
+        if let Some((fault, _)) = self.forced.get() {
+            return Err(fault.clone());
+        }
+        if let Some((_, fault)) = door.failed.as_ref().filter(|(when, _)| *when > came) {
+            return Err(fault.clone());
+        }
+        let greeted = self.greet(&mut door.silent).await;
+        door.failed = greeted.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
+        greeted
+    }
+
+    async fn greet(&self, silent: &mut Option<Shell>) -> Result<Shell, Fault> {
+        // Left in its place meanwhile, so that it outlives a caller who gives up.
+        let shell = match &mut *silent {
+            Some(shell) => shell,
+            none => {
+                let begun = Shell::begin(self.transport.as_ref(), &self.account);
+                none.insert(self.making_room(begun).await?)
+            }
+        };
+        let limit = self.reply_limit / 2;
+        let greeted = shell.greeted(limit).await;
+        if let Ok(false) = greeted {
+            let message = format!("no shell answered within {limit:?}");
+            return Err(Fault::new(Transient::ReplyTimeout, message));
+        }
+        let shell = silent.take();
+        if let Err(fault) = greeted {
+            if fault.cause == Cause::Standing(Standing::ForcedCommand) {
+                let _ = self.forced.set((fault.clone(), Instant::now()));
+            }
+            return Err(fault);
+        }
+        shell.ok_or_else(closed)
+    }
+
+    /// Waits for something that opens a channel, while idle shells make room for it where all
+    /// channels are in use: those of many users could otherwise keep everybody else out.
+    pub(super) async fn making_room<T>(&self, opening: impl Future<Output = T>) -> T {
+        tokio::pin!(opening);
+        loop {
+            if self.transport.is_full() {
+                self.let_one_go();
+            }
+            if let Ok(opened) = timeout(ROOM_PERIOD, &mut opening).await {
+                return opened;
+            }
+        }
+    }
+
+    /// Lets go of the shell that has been idle longest, whosever it is.
+    fn let_one_go(&self) {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle_since = |pool: &&Arc<Pool>| pool.idle().first().map(|(since, _)| *since);
+        let longest =
+            users.values().filter(|pool| idle_since(pool).is_some()).min_by_key(idle_since);
+        if let Some(pool) = longest {
+            pool.idle().drain(..1);
+        }
+    }
+
+    /// Lets go of every shell that is not in use.
+    fn forget(&self) {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for pool in users.values() {
+            pool.idle().clear();
+        }
+    }
+
+    async fn within_limit<T>(
+        &self,
+        what: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        timeout(self.reply_limit, what).await.unwrap_or_else(|_| Err(self.no_report()))
+    }
+
+    fn no_report(&self) -> Fault {
+        let message = format!("no report within {:?}", self.reply_limit);
+        Fault::new(Transient::ReplyTimeout, message)
+    }
+
+    fn pool(&self, run_as: Option<&str>) -> Arc<Pool> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.entry(run_as.map(str::to_owned)).or_insert_with(Pool::new).clone()
+    }
+}
+
+impl Pool {
+    fn new() -> Arc<Self> {
+        let (permits, opening) = (Semaphore::new(SHELLS), AtomicUsize::new(0));
+        Arc::new(Self { permits, idle: Mutex::default(), opening })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Shell)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle shell whose end is not known.
+    fn take(&self) -> Option<Shell> {
+        let mut idle = self.idle();
+        while let Some((_, mut shell)) = idle.pop() {
+            if shell.is_open() {
+                return Some(shell);
+            }
+        }
+        None
+    }
+
+    fn put(&self, shell: Shell) {
+        self.idle().push((Instant::now(), shell));
+    }
+}
+
+/// Counts an opening while it lives.
+struct Opening<'a>(&'a AtomicUsize);
+
+impl<'a> Opening<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request, and the machine it is meant for.
+pub(super) struct Question<'a> {
+    pub(super) line: &'a str,
+    pub(super) inputs: &'a [u8],
+    /// Empty when any machine will do.
+    pub(super) machine: &'a str,
+    /// True for what must not be sent twice: a Launch. A second copy that a restarted host
+    /// refuses would read as proof that nothing started, though the first one did.
+    pub(super) once: bool,
+}
+
+impl<'a> Question<'a> {
+    /// A line to the machine, without inputs.
+    pub(super) fn of(line: &'a str, machine: &'a str) -> Self {
+        Self { line, inputs: &[], machine, once: false }
+    }
+
+    /// Whether another shell may be asked, after one that had died since it was last used.
+    fn may_be_asked_again(&self, unanswered: &Unanswered) -> bool {
+        let died = unanswered.fault.cause == Cause::Transient(Transient::ConnectionLost);
+        died && !(self.once && unanswered.written)
+    }
+
+    /// Checked before the verb is sent: nothing may be done on a machine by mistake.
+    fn is_for(&self, identity: &Identity) -> Result<(), Fault> {
+        if self.machine.is_empty() || self.machine == identity.machine {
+            return Ok(());
+        }
+        let message = format!("machine {} answers, launched on {}", identity.machine, self.machine);
+        Err(Fault::new(Transient::WrongHost, message))
+    }
+}
+
+fn in_use(limit: Duration) -> Fault {
+    let message = format!("the helper shells stayed in use for {limit:?}");
+    Fault::new(Transient::ReplyTimeout, message)
+}
+
+fn closed() -> Fault {
+    Fault::new(Ours::LibraryLimit, "the helper shells are closed")
+}
+
+#[cfg(test)]
+mod tests;

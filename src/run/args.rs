@@ -1,0 +1,71 @@
+//! The options of `run`, and what its help says of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::exit::EXIT_CODES_HELP;
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// File with YAML documents: RemoteCommand, RemoteHost, Secret, ConfigMap; `-` is stdin
+    #[arg(short, long = "filename", value_name = "FILE", required = true, num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    /// Where it is noted what each command has done, so that running it again re-attaches
+    ///
+    /// Unset: $XDG_STATE_HOME/remote-command/run, or else ~/.local/state/remote-command/run
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
+    /// Ask for a new run of commands that have already been run, or were changed since
+    #[arg(long)]
+    pub new_run: bool,
+    /// Run this many commands of the files at once, in file order
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub parallel: u16,
+    /// Run on this machine instead of over SSH, whatever host the commands name
+    #[arg(long)]
+    pub local: bool,
+    /// On Ctrl-C or SIGTERM, leave the command running instead of cancelling it
+    #[arg(long)]
+    pub detach_on_interrupt: bool,
+    /// Say nothing on stderr but errors and the command's own output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write a report of all results, as JSON, to this file when done
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// What stdout is for: the commands' output, or one JSON report at the end
+    #[arg(short, long, value_enum, default_value_t = RunOutput::Live)]
+    pub output: RunOutput,
+}
+
+/// What `run` prints on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunOutput {
+    /// The commands' stdout, byte for byte, as it comes
+    Live,
+    /// A JSON report when all are done; the output is in it as tails
+    Json,
+}
+
+/// What `run --help` says below its options.
+pub fn help() -> String {
+    format!(
+        "\
+The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
+stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
+second interrupt leaves it running. Whatever happens to this program, running it again goes on
+where it stopped and does not start the command twice; after a kill -9 up to 64 KiB of output may
+come a second time, and a file that was emptied since (`> FILE`) gets all of it again. A command
+that has ended is not started again without --new-run.
+
+{EXIT_CODES_HELP}
+
+Examples:
+  remote-command run -f host.yaml restart.yaml
+  remote-command run --new-run -q -f backup.yaml > backup.tar
+  generate | remote-command run -f - --report result.json
+  remote-command run --local -f try-it-here.yaml"
+    )
+}
