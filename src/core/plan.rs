@@ -39,6 +39,13 @@ pub struct Direct {
     pub may_overlap: bool,
 }
 
+impl Direct {
+    /// True when the words are the exec itself: no shell of the account reads anything for us.
+    pub fn is_plain(&self) -> bool {
+        self.no_shell || self.forced_command
+    }
+}
+
 /// The bounds on every wait `decide` knows about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {

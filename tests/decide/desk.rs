@@ -107,15 +107,22 @@ impl Desk {
         let Some(Action::Prepare { entry }) = decision.action else {
             panic!("{:?} is not a Prepare", decision.action)
         };
-        let identity = Identity {
-            machine: self.machine.clone(),
-            boot: "boot".to_owned(),
-            store: "store".to_owned(),
-            uptime_ms: self.uptime_ms,
-            can_tell: true,
-        };
+        let identity = self.identity();
         let connection = self.asked.connection.clone();
         self.see(Seen::Prepared { entry, identity, connection })
+    }
+
+    /// What a Prepare finds out; for Direct there is nothing to be found.
+    pub fn identity(&self) -> Identity {
+        let recorded = self.plan.execution == Execution::Recorded;
+        let known = |name: &str| if recorded { name.to_owned() } else { String::new() };
+        Identity {
+            machine: known(&self.machine),
+            boot: known("boot"),
+            store: known("store"),
+            uptime_ms: if recorded { self.uptime_ms } else { 0 },
+            can_tell: recorded,
+        }
     }
 
     pub fn record(&self, entry: EntrySeen) -> HostRecord {

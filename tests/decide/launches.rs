@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use remote_command::core::action::{Action, Seen, StopReason};
-use remote_command::core::fault::{Standing, Transient};
+use remote_command::core::fault::{Cause, Fault, Standing, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency};
@@ -10,6 +10,10 @@ use remote_command::core::record::{DirectSeen, EntrySeen, HostRecord, Identity, 
 use remote_command::core::stage::{Place, Stage};
 
 use crate::desk::{CLASSES, Desk, alive, channel, exited, follows, gone, marked};
+
+fn direct() -> Execution {
+    Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false })
+}
 
 #[test]
 fn a_command_that_succeeds_first_time_costs_three_saves_and_a_quick_one_two() {
@@ -174,13 +178,12 @@ fn an_attempt_lost_after_the_queue_limit_is_fenced_and_followed_by_another() {
 /// Guards against an entry of one kind of execution read by the other's rules.
 #[test]
 fn an_answer_of_the_other_kind_of_execution_says_nothing() {
-    let mut direct = Desk::of(Idempotency::NonIdempotent);
-    direct.plan.execution =
-        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
-    direct.launch();
-    channel(&mut direct, DirectSeen::Running);
-    direct.entry(EntrySeen::Wiped);
-    assert_eq!(direct.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.execution = direct();
+    desk.launch();
+    channel(&mut desk, DirectSeen::Running);
+    desk.entry(EntrySeen::Wiped);
+    assert_eq!(desk.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
 
     let mut recorded = Desk::running(Idempotency::NonIdempotent);
     channel(&mut recorded, DirectSeen::Lost);
@@ -205,6 +208,54 @@ fn what_was_prepared_over_another_connection_is_prepared_anew() {
     let next = desk.see(Seen::Prepared { entry, identity, connection });
     assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
     assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+/// Guards against an attempt of the one kind whose entry is of the other: nothing that is said of
+/// it would ever count.
+#[test]
+fn what_was_prepared_for_the_other_kind_of_execution_is_prepared_anew() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.execution = direct();
+    let Some(Action::Prepare { entry }) = desk.wake().action else { panic!("no Prepare") };
+    let (identity, connection) = (desk.identity(), String::new());
+    desk.plan.execution = Execution::Recorded;
+    let next = desk.see(Seen::Prepared { entry, identity, connection });
+    assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
+    assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+/// Guards against an hour of BackingOff without a word.
+#[test]
+fn why_a_direct_launch_started_nothing_is_shown_and_kept() {
+    let refused = |desk: &mut Desk, cause: Cause, words: &str| {
+        desk.launch();
+        channel(desk, DirectSeen::NeverStarted(Fault::new(cause, words)));
+        let said = summary(&desk.plan, &desk.stage);
+        assert_eq!((said.phase, said.reason.as_str()), (Phase::Pending, cause.reason()));
+        assert_eq!((said.message.as_str(), desk.stage.starts), (words, 0));
+        said.stalled
+    };
+    let fresh = || {
+        let mut desk = Desk::of(Idempotency::NonIdempotent);
+        desk.plan.execution = direct();
+        desk
+    };
+    let mut full = fresh();
+    let stalled = refused(&mut full, Transient::ChannelRefused.into(), "no session is free");
+    assert_eq!(stalled, Truth::False);
+    full.at_ms += 3000;
+    refused(&mut full, Transient::ChannelRefused.into(), "still none is free");
+    full.pass(3600);
+    assert_eq!(full.ending(), Some(Ending::Failed(Failure::QueueTimeout)));
+    let said = summary(&full.plan, &full.stage).message;
+    assert_eq!(said, "never started on db-1: still none is free");
+
+    let mut unusable = fresh();
+    let stalled = refused(&mut unusable, Standing::HostUnusable.into(), "no exec here");
+    assert_eq!(stalled, Truth::True);
+    assert!(unusable.pass(30).action.is_none(), "not hammered");
+    unusable.pass(3600);
+    assert_eq!(unusable.ending(), Some(Ending::Failed(Failure::HostUnusable)));
 }
 
 #[test]

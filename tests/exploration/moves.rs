@@ -1,6 +1,7 @@
 //! Everything that can happen next.
 
 use remote_command::core::action::{Action, Entry, Kind, Seen};
+use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::plan::{Plan, Resolution, Verdict};
 use remote_command::core::record::DirectSeen;
 
@@ -219,8 +220,8 @@ impl World {
         match action {
             Action::Launch { entry, .. } if self.host.nature.direct => {
                 let mut next = self.with_fault();
-                let message = "no channel".to_owned();
-                let seen = DirectSeen::NeverStarted { message };
+                let fault = Fault::new(Transient::ChannelRefused, "no channel");
+                let seen = DirectSeen::NeverStarted(fault);
                 next.turn(plan, Seen::Direct { entry: entry.clone(), seen });
                 out.push((Step::ChannelRefused, next));
             }

@@ -143,10 +143,11 @@ impl Turn<'_> {
         }
         attempt.uncertain = None;
         match seen {
-            DirectSeen::NeverStarted { .. } if attempt.place == Place::Launching => {
+            DirectSeen::NeverStarted(fault) if attempt.place == Place::Launching => {
                 attempt.place = Place::Ended(Fate::NeverStarted);
+                self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
             }
-            DirectSeen::NeverStarted { .. } | DirectSeen::Lost => {
+            DirectSeen::NeverStarted(_) | DirectSeen::Lost => {
                 // A channel that we closed after a KILL in vain tells nothing new.
                 let given_up = attempt.stop().is_some_and(Stop::failed);
                 if !given_up || self.stage.deleting.is_some() {

@@ -18,7 +18,7 @@ use self::attempt::Attempt;
 use super::ssh::Pool;
 use super::{Chunk, Input, Material, Stream};
 use crate::core::action::{Action, Entry, Seen};
-use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::plan::{Execution, Plan};
 use crate::core::record::{DirectSeen, Identity};
 
@@ -148,7 +148,13 @@ impl DirectHost {
     }
 
     async fn prepare(&self, plan: &Plan, entry: &Entry) -> Seen {
-        if let Some(fault) = self.turned_away(&plan.program.run_as) {
+        // What was found out about the account's shell says nothing to those who do without it.
+        let by_shell = match &plan.execution {
+            Execution::Direct(direct) => !direct.is_plain(),
+            Execution::Recorded => true,
+        };
+        let away = by_shell.then(|| self.turned_away(&plan.program.run_as)).flatten();
+        if let Some(fault) = away {
             return Seen::Unreachable(fault);
         }
         match self.pool.check().await {
@@ -173,14 +179,14 @@ impl DirectHost {
         match unusable.get(run_as)?.clone() {
             Unusable::Resting { fault, until } if Instant::now() < until => return Some(fault),
             Unusable::Silent(attempt) if attempt.is_foreign() => {
-                let rest = resting(run_as, "the account runs something else than our shell");
-                let fault = rest.0;
-                unusable.insert(run_as.clone(), rest.1);
+                let message = "the account runs something else than our shell";
+                let fault = Fault::new(unusable_for(run_as), message);
+                unusable.insert(run_as.clone(), resting(fault.clone()));
                 return Some(fault);
             }
             Unusable::Silent(attempt) if attempt.is_ready() => attempt.close(),
             Unusable::Silent(attempt) if !attempt.is_over() => {
-                return Some(Fault::new(Transient::ReplyTimeout, unanswered()));
+                return Some(unanswered());
             }
             Unusable::Resting { .. } | Unusable::Silent(_) => {}
         }
@@ -195,8 +201,9 @@ impl DirectHost {
         };
         let request = match request {
             Ok(request) => request,
+            // The plan lets nothing through that cannot be sent: a bug of ours.
             Err(message) => {
-                let seen = DirectSeen::NeverStarted { message };
+                let seen = DirectSeen::NeverStarted(Fault::new(Ours::ProtocolError, message));
                 return Seen::Direct { entry: entry.clone(), seen };
             }
         };
@@ -206,7 +213,9 @@ impl DirectHost {
                 drop(attempts);
                 return self.seen(entry);
             }
-            let attempt = Attempt::new(request.nonce.as_deref(), plan.program.output_limit);
+            let unusable = unusable_for(&plan.program.run_as);
+            let limit = plan.program.output_limit;
+            let attempt = Attempt::new(request.nonce.as_deref(), limit, unusable);
             attempts.entry(entry.clone()).or_insert(Arc::new(attempt)).clone()
         };
         // In a task of its own: a launch that is begun is never left without its end.
@@ -214,8 +223,8 @@ impl DirectHost {
         if begun.await.is_err() {
             attempt.settle(DirectSeen::Lost);
         }
-        if let DirectSeen::NeverStarted { message } = attempt.seen() {
-            self.learn(&plan.program.run_as, &attempt, &message);
+        if let DirectSeen::NeverStarted(fault) = attempt.seen() {
+            self.learn(&plan.program.run_as, &attempt, fault);
         }
         self.seen(entry)
     }
@@ -231,10 +240,7 @@ impl DirectHost {
             Err(unopened) if unopened.sent && request.nonce.is_none() => {
                 return attempt.settle(DirectSeen::Lost);
             }
-            Err(unopened) => {
-                let message = unopened.fault.message;
-                return attempt.settle(DirectSeen::NeverStarted { message });
-            }
+            Err(unopened) => return attempt.settle(DirectSeen::NeverStarted(unopened.fault)),
         };
         attempt.connect(input.clone());
         // The queue is empty and longer than this: no send waits.
@@ -252,9 +258,9 @@ impl DirectHost {
     }
 
     /// Leaves the account alone for a while when its shell did not run our line.
-    fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, message: &str) {
+    fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, fault: Fault) {
         let unusable = if attempt.is_foreign() {
-            resting(run_as, message).1
+            resting(fault)
         } else if !attempt.is_over() {
             Unusable::Silent(attempt.clone())
         } else {
@@ -264,12 +270,16 @@ impl DirectHost {
     }
 }
 
-fn resting(run_as: &Option<String>, message: &str) -> (Fault, Unusable) {
-    let cause = if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand };
-    let fault = Fault::new(cause, message);
-    (fault.clone(), Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST })
+/// What it says of an account that its shell, or sudo's, ends without running our line.
+fn unusable_for(run_as: &Option<String>) -> Standing {
+    if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand }
 }
 
-fn unanswered() -> String {
-    format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}")
+fn resting(fault: Fault) -> Unusable {
+    Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST }
+}
+
+fn unanswered() -> Fault {
+    let message = format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}");
+    Fault::new(Transient::ReplyTimeout, message)
 }
