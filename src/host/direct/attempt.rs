@@ -171,6 +171,13 @@ impl Attempt {
         self.lock().foreign
     }
 
+    /// Lets go of the output; whoever still reads it is told that it is missing.
+    pub(super) fn drop_output(&self) {
+        let mut state = self.lock();
+        state.stdout.spool.clear();
+        state.stderr.spool.clear();
+    }
+
     pub(super) fn connect(&self, input: mpsc::Sender<Input>) {
         let mut state = self.lock();
         if state.over.is_none() {
