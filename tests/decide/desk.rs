@@ -98,7 +98,15 @@ impl Desk {
     }
 
     pub fn fault(&mut self, cause: impl Into<remote_command::core::fault::Cause>) -> Decision {
-        self.see(Seen::Unreachable(Fault::new(cause, "no answer")))
+        self.fault_saying(cause, "no answer")
+    }
+
+    pub fn fault_saying(
+        &mut self,
+        cause: impl Into<remote_command::core::fault::Cause>,
+        words: &str,
+    ) -> Decision {
+        self.see(Seen::Unreachable(Fault::new(cause, words)))
     }
 
     /// From whatever waits to be launched to its saved launch.

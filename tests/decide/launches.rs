@@ -105,6 +105,32 @@ fn a_transient_fault_is_written_once_and_names_the_failure_at_the_limit() {
     assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ConnectionRefused)));
 }
 
+/// Guards against the words of what was mended meanwhile, and against a write for every try.
+#[test]
+fn what_a_launch_waits_on_is_said_in_the_latest_words_that_cost_no_write_for_each_try() {
+    let said = |desk: &Desk| summary(&desk.plan, &desk.stage).message;
+    let mut passing = Desk::of(Idempotency::NonIdempotent);
+    passing.wake();
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.1 in 9.8s");
+    let saves = passing.saves;
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.1 in 9.9s");
+    assert_eq!((said(&passing).as_str(), passing.saves), ("10.0.0.1 in 9.8s", saves));
+    passing.asked.poke = "another address".to_owned();
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.2 in 9.7s");
+    assert_eq!((said(&passing).as_str(), passing.saves), ("10.0.0.2 in 9.7s", saves + 1));
+
+    let mut standing = Desk::of(Idempotency::NonIdempotent);
+    standing.wake();
+    standing.fault_saying(Standing::HostKeyMismatch, "key A");
+    let (since, saves) = (standing.stage.waiting.as_ref().map(|w| w.since), standing.saves);
+    standing.pass(300);
+    standing.fault_saying(Standing::HostKeyMismatch, "key A");
+    assert_eq!(standing.saves, saves, "the same is no change");
+    standing.fault_saying(Standing::HostKeyMismatch, "key B");
+    assert_eq!((said(&standing).as_str(), standing.saves), ("key B", saves + 1));
+    assert_eq!(standing.stage.waiting.map(|w| w.since), since, "it has not begun anew");
+}
+
 #[test]
 fn something_missing_is_not_accepted_and_stalls_after_two_minutes() {
     let mut desk = Desk::of(Idempotency::NonIdempotent);
