@@ -83,7 +83,8 @@ pub async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, Ou
         | Seen::Unreachable(_)
         | Seen::Prepared { .. }
         | Seen::Refused { .. }
-        | Seen::Swept { .. } => None,
+        | Seen::Swept { .. }
+        | Seen::Unswept { .. } => None,
     }
 }
 

@@ -66,6 +66,11 @@ fn entry(attempt: i32, kind: Kind) -> Entry {
     Entry { uid, run: 1, attempt, kind, token, machine, run_as: None }
 }
 
+fn sweep() -> Action {
+    let (machine, store) = (String::new(), String::new());
+    Action::Sweep { uid: "uid".to_owned(), machine, store, run_as: None }
+}
+
 /// One machine, and attempts on it.
 struct Machine {
     host: Arc<dyn Host>,
@@ -198,8 +203,7 @@ async fn a_launch_is_sent_once_and_its_end_is_kept_until_the_sweep() {
         matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(exit) if exit.code() == 3)
     );
     assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n");
-    let swept = machine
-        .act(&plan, Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None });
+    let swept = machine.act(&plan, sweep());
     assert!(matches!(swept.await, Seen::Swept { .. }));
     assert_eq!(machine.probe(&plan, &entry).await, DirectSeen::Lost);
 }
@@ -307,8 +311,7 @@ async fn an_attempt_is_asked_about_in_the_way_it_was_launched_whatever_the_spec_
     let kill = Action::Kill { entry, reason, processes: None };
     // Where sshd refuses signals it stays, which only this way of asking can tell.
     direct_of(machine.act(&recorded, kill).await);
-    let sweep = Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None };
-    assert!(matches!(machine.act(&recorded, sweep).await, Seen::Swept { .. }));
+    assert!(matches!(machine.act(&recorded, sweep()).await, Seen::Swept { .. }));
     assert_eq!(machine.probe(&recorded, &first).await, DirectSeen::Lost);
     // A launch whose way was changed before it was sent starts nothing.
     let seen = machine.launch(&recorded, &self::entry(2, Kind::Command)).await;

@@ -337,10 +337,11 @@ impl Recorded {
                 let (entry, connection) = (entry.clone(), String::new());
                 return Ok(Seen::Prepared { entry, identity, connection });
             }
-            Action::Sweep { uid, machine, .. } => {
+            Action::Sweep { uid, machine, store, .. } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
                 self.ask(&line, machine).await?;
-                return Ok(Seen::Swept { uid: uid.clone() });
+                let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
+                return Ok(Seen::Swept { uid, machine, store });
             }
             Action::Launch { entry, expect } => {
                 return match inputs(plan, entry.kind, material) {

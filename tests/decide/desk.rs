@@ -235,3 +235,9 @@ pub fn channel(desk: &mut Desk, seen: DirectSeen) -> Decision {
     let entry = current.entry.clone();
     desk.see(Seen::Direct { entry, seen })
 }
+
+/// The object's store on this machine was swept.
+pub fn swept(machine: &str) -> Seen {
+    let (machine, store) = (machine.to_owned(), "store".to_owned());
+    Seen::Swept { uid: "uid".to_owned(), machine, store }
+}

@@ -349,7 +349,8 @@ impl Attempt {
 
     pub async fn sweep(&self) {
         let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
-        let seen = self.act(Action::Sweep { uid, machine, run_as: None }).await;
+        let store = self.expect().store;
+        let seen = self.act(Action::Sweep { uid, machine, store, run_as: None }).await;
         assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
     }
 

@@ -56,7 +56,8 @@ impl Turn<'_> {
             | Seen::Refused { .. }
             | Seen::Host { .. }
             | Seen::Direct { .. }
-            | Seen::Swept { .. } => {
+            | Seen::Swept { .. }
+            | Seen::Unswept { .. } => {
                 if self.changed() {
                     (Some(self.prepare()), None)
                 } else {

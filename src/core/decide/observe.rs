@@ -31,26 +31,18 @@ impl Turn<'_> {
             Seen::Refused { entry, message } => self.hear_refusal(entry, message),
             Seen::Host { entry, record } => self.hear_record(entry, record),
             Seen::Direct { entry, seen } => self.hear_channel(entry, seen),
-            Seen::Swept { uid } => {
+            Seen::Swept { uid, machine, store } => {
                 if *uid == self.plan.uid {
-                    self.hear_of_sweep();
+                    self.hear_of_sweep(machine, store);
                 }
+            }
+            Seen::Unswept { machine, store, fault } => {
+                self.hear_no_sweep(machine, store, fault);
             }
         }
     }
 
-    /// The last attempt's store comes first, then those of earlier ones.
-    fn hear_of_sweep(&mut self) {
-        let Some(deleting) = &mut self.stage.deleting else { return };
-        if deleting.own_swept && !self.stage.traces.is_empty() {
-            self.stage.traces.remove(0);
-        }
-        deleting.own_swept = true;
-        deleting.blocked = None;
-    }
-
-    /// An unanswered contact: about the live attempt, else about the sweep, else about the
-    /// next launch.
+    /// An unanswered contact: about the live attempt, else about the next launch.
     fn hear_nothing(&mut self, fault: &Fault) {
         let at = self.now.at;
         let live = self.stage.current.as_mut().filter(|attempt| !attempt.is_fenced());
@@ -58,9 +50,7 @@ impl Turn<'_> {
             renew(&mut attempt.uncertain, fault, at);
             // Time without contact is no time without output.
             attempt.quiet = None;
-        } else if let Some(deleting) = &mut self.stage.deleting {
-            renew(&mut deleting.blocked, fault, at);
-        } else if self.stage.outcome.is_none() {
+        } else if self.stage.outcome.is_none() && self.stage.deleting.is_none() {
             self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
         }
     }
@@ -185,7 +175,7 @@ impl Turn<'_> {
 
 /// Notes a silence, which began at `at` unless it has lasted already. A fault of the same cause
 /// is no news, whatever is said of it, unless it is a standing one.
-fn renew(slot: &mut Option<Uncertain>, fault: &Fault, at: jiff::Timestamp) {
+pub(super) fn renew(slot: &mut Option<Uncertain>, fault: &Fault, at: jiff::Timestamp) {
     let known = slot.as_ref().is_some_and(|u| u.cause == fault.cause);
     if known && !matches!(fault.cause, Cause::Standing(_)) {
         return;

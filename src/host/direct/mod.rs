@@ -130,9 +130,10 @@ impl DirectHost {
                 }
                 self.seen(entry)
             }
-            Action::Sweep { uid, .. } => {
+            Action::Sweep { uid, machine, store, .. } => {
                 self.forget(uid);
-                Seen::Swept { uid: uid.clone() }
+                let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
+                Seen::Swept { uid, machine, store }
             }
         }
     }
