@@ -78,12 +78,13 @@ pub async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, Ou
         Seen::Direct { entry, seen: DirectSeen::Exited(_) } => {
             Some((entry, spooled(entry, host, true).await?, true))
         }
-        Seen::Direct { seen: DirectSeen::NeverStarted { .. } | DirectSeen::Lost, .. }
+        Seen::Direct { seen: DirectSeen::NeverStarted(_) | DirectSeen::Lost, .. }
         | Seen::Nothing
         | Seen::Unreachable(_)
         | Seen::Prepared { .. }
         | Seen::Refused { .. }
-        | Seen::Swept { .. } => None,
+        | Seen::Swept { .. }
+        | Seen::Unswept { .. } => None,
     }
 }
 

@@ -68,10 +68,8 @@ impl Step<'_> {
         let saved = save(journal, stage, &next, action).await?;
         *stage = next;
         let host = self.reach.host(&connection);
-        let mut seen = Box::new(host.act(self.plan, &saved, material).await);
-        if let Seen::Prepared { connection: over, .. } = seen.as_mut() {
-            over.clone_from(&connection);
-        }
+        let seen = host.act(self.plan, &saved, material).await;
+        let seen = Box::new(about(seen, saved.get(), &connection));
         Ok(Turned::Acted { seen, connection })
     }
 
@@ -106,6 +104,19 @@ impl Step<'_> {
         };
         let asked = Asked { hold: Some(hold), ..self.asked.clone() };
         Ok((decide(self.plan, &asked, stage, seen, now), None))
+    }
+}
+
+/// What was seen, with what a host cannot know of it.
+fn about(seen: Seen, action: &Action, connection: &str) -> Seen {
+    match (seen, action) {
+        (Seen::Prepared { entry, identity, .. }, _) => {
+            Seen::Prepared { entry, identity, connection: connection.to_owned() }
+        }
+        (Seen::Unreachable(fault), Action::Sweep { machine, store, .. }) => {
+            Seen::Unswept { machine: machine.clone(), store: store.clone(), fault }
+        }
+        (seen, _) => seen,
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use odd::{Launch, Odd, Server};
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
-use remote_command::core::fault::{Standing, Transient};
+use remote_command::core::fault::{Cause, Standing, Transient};
 use remote_command::core::plan::{
     Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
 };
@@ -64,6 +64,11 @@ fn entry(attempt: i32, kind: Kind) -> Entry {
     let token = format!("{attempt:032x}");
     let (uid, machine) = ("uid".to_owned(), String::new());
     Entry { uid, run: 1, attempt, kind, token, machine, run_as: None }
+}
+
+fn sweep() -> Action {
+    let (machine, store) = (String::new(), String::new());
+    Action::Sweep { uid: "uid".to_owned(), machine, store, run_as: None }
 }
 
 /// One machine, and attempts on it.
@@ -198,8 +203,7 @@ async fn a_launch_is_sent_once_and_its_end_is_kept_until_the_sweep() {
         matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(exit) if exit.code() == 3)
     );
     assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n");
-    let swept = machine
-        .act(&plan, Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None });
+    let swept = machine.act(&plan, sweep());
     assert!(matches!(swept.await, Seen::Swept { .. }));
     assert_eq!(machine.probe(&plan, &entry).await, DirectSeen::Lost);
 }
@@ -214,7 +218,7 @@ async fn a_launch_never_started_only_when_nothing_of_it_was_sent() {
         let entry = entry(1, Kind::Command);
         machine.launch(&plan, &entry).await;
         let seen = machine.end(&plan, &entry).await;
-        assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{launch:?}: {seen:?}");
+        assert!(matches!(seen, DirectSeen::NeverStarted(_)), "{launch:?}: {seen:?}");
         assert_eq!(server.counts.more.load(Ordering::SeqCst), 0, "{launch:?}");
         let again = machine.prepare(&plan, 2).await;
         assert!(matches!(again, Seen::Prepared { .. }), "{launch:?}: {again:?}");
@@ -235,6 +239,34 @@ async fn a_launch_never_started_only_when_nothing_of_it_was_sent() {
     assert!(chunk.truncated, "its output may be cut");
 }
 
+/// Guards against a launch that is turned away for good and tried again like one that is not.
+#[tokio::test]
+async fn a_launch_that_the_server_turned_away_says_why() {
+    let hosts = Hosts::new();
+    let device = Direct { no_shell: true, forced_command: false, may_overlap: false };
+    let causes: [(Odd, Cause); 3] = [
+        (Odd::OpenRefused, Transient::ChannelRefused.into()),
+        (Odd::ExecRefused, Standing::HostUnusable.into()),
+        (Odd::NoStatus, Transient::ConnectionLost.into()),
+    ];
+    for (odd, cause) in causes {
+        let server = Server::start(odd.clone()).await;
+        let machine = Machine::of_odd(&hosts, &server);
+        let mut plan = plan(&["reboot"]);
+        let entry = entry(1, Kind::Command);
+        machine.launch(&plan, &entry).await;
+        let DirectSeen::NeverStarted(fault) = machine.end(&plan, &entry).await else {
+            panic!("{odd:?}")
+        };
+        assert_eq!(fault.cause, cause, "{odd:?}: {}", fault.message);
+        if odd != Odd::NoStatus {
+            plan.execution = Execution::Direct(device.clone());
+            let seen = machine.launch(&plan, &self::entry(2, Kind::Command)).await;
+            assert_eq!(seen, DirectSeen::NeverStarted(fault), "{odd:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_shell_that_stays_silent_is_sent_nothing_and_gets_no_second_exec() {
     let sshd = Sshd::start(Options {
@@ -246,8 +278,9 @@ async fn a_shell_that_stays_silent_is_sent_nothing_and_gets_no_second_exec() {
     let machine = Machine::of(&hosts, &sshd);
     let plan = plan(&["reboot", "now"]);
     let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
-    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
-    assert!(message.contains("did not begin"), "{message}");
+    let DirectSeen::NeverStarted(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Transient::ReplyTimeout.into());
+    assert!(fault.message.contains("did not begin"), "{}", fault.message);
     let read = |name: &str| std::fs::read_to_string(sshd.home().join(name)).unwrap();
     assert!(!read("heard").contains("reboot"), "{}", read("heard"));
     let again = machine.prepare(&plan, 2).await;
@@ -278,12 +311,11 @@ async fn an_attempt_is_asked_about_in_the_way_it_was_launched_whatever_the_spec_
     let kill = Action::Kill { entry, reason, processes: None };
     // Where sshd refuses signals it stays, which only this way of asking can tell.
     direct_of(machine.act(&recorded, kill).await);
-    let sweep = Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None };
-    assert!(matches!(machine.act(&recorded, sweep).await, Seen::Swept { .. }));
+    assert!(matches!(machine.act(&recorded, sweep()).await, Seen::Swept { .. }));
     assert_eq!(machine.probe(&recorded, &first).await, DirectSeen::Lost);
     // A launch whose way was changed before it was sent starts nothing.
     let seen = machine.launch(&recorded, &self::entry(2, Kind::Command)).await;
-    assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{seen:?}");
+    assert!(matches!(seen, DirectSeen::NeverStarted(_)), "{seen:?}");
 
     let mut entry = Entry { uid: "other".to_owned(), ..self::entry(1, Kind::Command) };
     let prepared = machine.act(&recorded, Action::Prepare { entry: entry.clone() }).await;
@@ -340,19 +372,20 @@ async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
     let mut plan = plan(&["reboot"]);
     let first = entry(1, Kind::Command);
     let seen = machine.launch(&plan, &first).await;
-    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
-    assert!(message.contains("Welcome"), "{message}");
+    let DirectSeen::NeverStarted(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Standing::ForcedCommand.into());
+    assert!(fault.message.contains("Welcome"), "{}", fault.message);
     let again = machine.act(&plan, Action::Prepare { entry: entry(2, Kind::Command) }).await;
     let Seen::Unreachable(fault) = again else { panic!("{again:?}") };
     assert_eq!(fault.cause, Standing::ForcedCommand.into());
     let runs = || std::fs::read_to_string(sshd.home().join("runs")).unwrap();
     assert_eq!(runs(), "x\n");
 
-    // Told that it is a forced command: one exec per attempt, none for checks.
+    // Told that it is a forced command, at once: one exec per attempt, none for checks.
     let direct = Direct { no_shell: false, forced_command: true, may_overlap: false };
     plan.execution = Execution::Direct(direct);
-    hosts.poke("default", "local");
-    machine.act(&plan, Action::Prepare { entry: entry(3, Kind::Command) }).await;
+    let prepared = machine.prepare(&plan, 3).await;
+    assert!(matches!(prepared, Seen::Prepared { .. }), "{prepared:?}");
     let (code, out, _) = machine.run(&plan, 3, Material::default()).await;
     assert_eq!((code, out.as_str(), runs().as_str()), (0, "Welcome\n", "x\nx\n"));
 }
@@ -376,8 +409,9 @@ async fn run_as_becomes_that_user_or_starts_nothing() {
     let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
     let machine = Machine::of(&hosts, &sshd);
     let seen = machine.launch_with(&plan, &entry(1, Kind::Command), material()).await;
-    let DirectSeen::NeverStarted { message } = seen else { panic!("{seen:?}") };
-    assert!(message.contains("sudo"), "{message}");
+    let DirectSeen::NeverStarted(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Standing::RunAsRestricted.into());
+    assert!(fault.message.contains("sudo"), "{}", fault.message);
     let again = machine.act(&plan, Action::Prepare { entry: entry(2, Kind::Command) }).await;
     let Seen::Unreachable(fault) = again else { panic!("{again:?}") };
     assert_eq!(fault.cause, Standing::RunAsRestricted.into());
@@ -403,7 +437,7 @@ async fn words_for_a_device_are_sent_as_they_are_or_not_at_all() {
         let mut bad = plan(&["show", word]);
         bad.execution = Execution::Direct(device.clone());
         let seen = machine.launch(&bad, &entry(2, Kind::Command)).await;
-        assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{word:?}: {seen:?}");
+        assert!(matches!(seen, DirectSeen::NeverStarted(_)), "{word:?}: {seen:?}");
     }
 }
 
@@ -457,7 +491,7 @@ async fn a_host_that_cannot_be_reached_starts_nothing() {
     let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
     assert_eq!(fault.cause, Transient::ConnectionRefused.into());
     let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
-    assert!(matches!(seen, DirectSeen::NeverStarted { .. }), "{seen:?}");
+    assert!(matches!(seen, DirectSeen::NeverStarted(_)), "{seen:?}");
 }
 
 /// The recorded way over the same connections: prepared, launched, and its record read.

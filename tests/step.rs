@@ -53,7 +53,7 @@ impl Reach for Ways {
 impl Host for Way {
     async fn act(&self, _: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
         let host = &self.host;
-        host.verbs.lock().unwrap().push(action.get().verb());
+        host.verbs.lock().unwrap().push(name_of(action.get()));
         host.connections.lock().unwrap().push(self.connection.clone());
         let env = material.into_iter().flat_map(|material| material.env);
         host.environment.lock().unwrap().extend(env.map(|(name, value)| (name, value.to_vec())));
@@ -71,12 +71,24 @@ impl Host for Way {
                 *left = left.saturating_sub(1);
                 seen(entry, ended)
             }
-            other => panic!("not in the script: {}", other.verb()),
+            other => panic!("not in the script: {other:?}"),
         }
     }
 
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
         Ok(Chunk { stream, offset, bytes: Vec::new(), truncated: false })
+    }
+}
+
+fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Prepare { .. } => "Prepare",
+        Action::Launch { .. } => "Launch",
+        Action::Probe { .. } => "Probe",
+        Action::Terminate { .. } => "Terminate",
+        Action::Kill { .. } => "Kill",
+        Action::Revoke { .. } => "Revoke",
+        Action::Sweep { .. } => "Sweep",
     }
 }
 
@@ -297,7 +309,12 @@ async fn only_a_probe_and_the_sweep_of_what_has_ended_need_no_save() {
     life.end().await;
     let ended = life.stage;
     let entry = ended.current.as_ref().unwrap().entry.clone();
-    let sweep = Action::Sweep { uid: "uid".to_owned(), machine: String::new(), run_as: None };
+    let sweep = Action::Sweep {
+        uid: "uid".to_owned(),
+        machine: String::new(),
+        store: String::new(),
+        run_as: None,
+    };
     let probe = Action::Probe { entry: entry.clone() };
     assert!(Saved::harmless(probe.clone(), &Stage::default()).is_some());
     assert!(Saved::harmless(sweep.clone(), &ended).is_some());
@@ -459,4 +476,22 @@ async fn a_host_that_is_re_addressed_after_the_prepare_is_prepared_again_before_
         sent.get(..3),
         Some(&[("Prepare", "first"), ("Prepare", "second"), ("Launch", "second")][..])
     );
+}
+
+/// Guards against a sweep asked for again and again without a pause, because nobody knows which
+/// store did not answer.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_not_answered_is_said_once_and_tried_at_a_pace() {
+    let mut life = Course::new();
+    life.end().await;
+    let sweeps = |life: &Course| life.verbs().iter().filter(|verb| **verb == "Sweep").count();
+    life.asked.delete = true;
+    *life.host.silent.lock().unwrap() = true;
+    life.rest().await.unwrap();
+    let blocked = life.stage.deleting.as_ref().and_then(|deleting| deleting.blocked.as_ref());
+    assert_eq!((blocked.unwrap().message.as_str(), sweeps(&life)), ("cut", 1));
+    let writes = life.journal.saved.len();
+    life.end().await;
+    assert!(life.stage.released() && sweeps(&life) > 2);
+    assert_eq!(life.journal.saved.len(), writes + 1, "giving up is the only news");
 }

@@ -47,6 +47,8 @@ use super::value::{EnvVar, Stdin};
 #[x_kube(validation = rules::interpreter_needs_script(), validation = rules::program_named())]
 #[x_kube(validation = rules::verify_with_verifiable(), validation = rules::direct_with_direct())]
 #[x_kube(validation = rules::no_shell_no_environment(), validation = rules::working_directory())]
+#[x_kube(validation = rules::forced_command_alone())]
+#[x_kube(validation = rules::forced_command_unchecked(), validation = rules::direct_program())]
 #[x_kube(validation = rules::run_as(), validation = rules::overlap())]
 #[x_kube(validation = rules::no_repeat_of_non_idempotent())]
 #[x_kube(validation = rules::exit_codes_disjoint())]
@@ -191,7 +193,9 @@ pub struct Direct {
     #[serde(default)]
     pub shell: DirectShell,
     /// True when the account runs one fixed command whatever is asked for: exactly one exec per
-    /// attempt, and none for checks. Default false.
+    /// attempt, and none for checks. The words of command are sent as they are (it may read them
+    /// as SSH_ORIGINAL_COMMAND), with characters as for shell None, and stdin follows. script,
+    /// env, workingDirectory, runAs and idempotency Verifiable are refused. Default false.
     #[serde(default)]
     pub forced_command: bool,
 }

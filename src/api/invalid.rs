@@ -34,10 +34,11 @@ pub enum InvalidSpec {
     /// A NUL byte where the host's kernel would cut the text.
     #[error("{field} holds a NUL byte, which no argument, variable or path can have")]
     Nul { field: String },
-    /// A word for a device without a shell that is more than plain characters.
+    /// A word for a device without a shell, or an account with a forced command, that is more
+    /// than plain characters.
     #[error(
-        "{field} needs a shell to quote it; with spec.direct.shell None a word has letters, \
-         digits and _@%+=:,./- only"
+        "{field} needs a shell to quote it; with spec.direct.shell None or forcedCommand a word \
+         has letters, digits and _@%+=:,./- only"
     )]
     NeedsShell { field: String },
     /// A variable's name that a shell would read as something else.
@@ -90,7 +91,7 @@ pub(super) fn words(field: &str, words: &[String]) -> Result<(), InvalidSpec> {
     Ok(())
 }
 
-/// Words for a device without a shell, which nobody quotes.
+/// Words that are sent as they are, which nobody quotes.
 pub(super) fn bare_words(field: &str, words: &[String]) -> Result<(), InvalidSpec> {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     match words.iter().position(|word| word.is_empty() || !word.chars().all(bare)) {

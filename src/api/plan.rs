@@ -101,6 +101,19 @@ fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
     let reserved = |variable: &EnvVar| variable.name.starts_with("rcmd_");
     let names = spec.env.as_deref().unwrap_or_default();
     rule(!names.iter().any(reserved), sentences::RESERVED_NAME)?;
+    let words = spec.command.as_deref().unwrap_or_default();
+    let others = [spec.interpreter.as_deref(), spec.verify.as_ref().map(|v| v.command.as_slice())];
+    let mut programs = [Some(words)].into_iter().chain(others).flatten().filter_map(<[_]>::first);
+    rule(!programs.any(|program| program.starts_with('-')), sentences::DIRECT_PROGRAM)?;
+    if forced_command {
+        let environment = spec.script.is_some()
+            || spec.env.is_some()
+            || spec.working_directory.is_some()
+            || spec.run_as.is_some();
+        rule(!environment, sentences::FORCED_COMMAND)?;
+        rule(spec.idempotency != Idempotency::Verifiable, sentences::FORCED_CHECK)?;
+        invalid::bare_words("spec.command", words)?;
+    }
     if no_shell {
         let environment = spec.script.is_some()
             || spec.env.is_some()
@@ -108,7 +121,7 @@ fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
             || spec.working_directory.is_some()
             || spec.run_as.is_some();
         rule(!environment, sentences::NO_SHELL)?;
-        invalid::bare_words("spec.command", spec.command.as_deref().unwrap_or_default())?;
+        invalid::bare_words("spec.command", words)?;
         if let Some(verify) = &spec.verify {
             invalid::bare_words("spec.verify.command", &verify.command)?;
         }

@@ -147,6 +147,39 @@ pub fn no_shell_no_environment() -> Rule {
     )
 }
 
+pub fn forced_command_alone() -> Rule {
+    rule(
+        "!has(self.direct) || !self.direct.forcedCommand || (!has(self.script) && !has(self.env) \
+         && !has(self.workingDirectory) && !has(self.runAs))",
+        ".direct.forcedCommand",
+        say::FORCED_COMMAND,
+    )
+}
+
+pub fn forced_command_unchecked() -> Rule {
+    rule(
+        "!has(self.direct) || !self.direct.forcedCommand || self.idempotency != 'Verifiable'",
+        ".direct.forcedCommand",
+        say::FORCED_CHECK,
+    )
+}
+
+pub fn direct_program() -> Rule {
+    let named = |words: &str| format!("{words}.size() == 0 || !{words}[0].startsWith('-')");
+    let of = |field: &str| named(&format!("self.{field}"));
+    rule(
+        format!(
+            "self.execution != 'Direct' || ((!has(self.command) || {}) \
+             && (!has(self.interpreter) || {}) && (!has(self.verify) || {}))",
+            of("command"),
+            of("interpreter"),
+            of("verify.command")
+        ),
+        "",
+        say::DIRECT_PROGRAM,
+    )
+}
+
 pub fn working_directory() -> Rule {
     rule(
         "!has(self.workingDirectory) || self.workingDirectory.startsWith('/')",

@@ -22,6 +22,15 @@ pub const DIRECT_WITH_DIRECT: &str = "spec.direct goes with spec.execution Direc
 pub const NO_SHELL: &str = "\
     with spec.direct.shell None there is only spec.command: without a shell, script, \
     env, stdin, workingDirectory and runAs cannot be carried out";
+pub const FORCED_COMMAND: &str = "\
+    with spec.direct.forcedCommand there are only spec.command and spec.stdin: what the account \
+    runs is fixed, so script, env, workingDirectory and runAs cannot be carried out";
+pub const FORCED_CHECK: &str = "\
+    spec.direct.forcedCommand does not go with spec.idempotency Verifiable: a check would run the \
+    account's command; choose Idempotent or NonIdempotent";
+pub const DIRECT_PROGRAM: &str = "\
+    with spec.execution Direct the program of spec.command, spec.interpreter and \
+    spec.verify.command does not begin with '-': write its path";
 pub const RESERVED_NAME: &str = "\
     with spec.execution Direct, names in spec.env that begin with rcmd_ are taken: \
     choose another one";

@@ -89,23 +89,9 @@ pub enum Action {
     /// Takes the claim itself, so that no launch of this entry can ever win.
     Revoke { entry: Entry, boot: String, store: String },
     /// Removes the files of every entry of the object and leaves tombstones. Ends no process.
-    /// `machine` is compared as [`Entry::machine`] is; `run_as` is whose store it is.
-    Sweep { uid: String, machine: String, run_as: Option<String> },
-}
-
-impl Action {
-    /// The verb's name, for logs and metrics.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Prepare { .. } => "Prepare",
-            Self::Launch { .. } => "Launch",
-            Self::Probe { .. } => "Probe",
-            Self::Terminate { .. } => "Terminate",
-            Self::Kill { .. } => "Kill",
-            Self::Revoke { .. } => "Revoke",
-            Self::Sweep { .. } => "Sweep",
-        }
-    }
+    /// `machine` is compared as [`Entry::machine`] is; `run_as` is whose store it is. `store`
+    /// only tells it from others of the object: whatever is there now is swept.
+    Sweep { uid: String, machine: String, store: String, run_as: Option<String> },
 }
 
 /// Why a Launch started nothing. Each of them proves it only because the Launch of an entry is
@@ -134,6 +120,9 @@ pub enum Seen {
     Host { entry: Entry, record: HostRecord },
     /// Answer to Launch, Probe, Terminate and Kill of a Direct attempt.
     Direct { entry: Entry, seen: DirectSeen },
-    /// Answer to Sweep.
-    Swept { uid: String },
+    /// Answer to Sweep, with the store that was asked for.
+    Swept { uid: String, machine: String, store: String },
+    /// A Sweep of this store was not answered. A host says Unreachable; the step that knows
+    /// what was asked makes this of it.
+    Unswept { machine: String, store: String, fault: Fault },
 }

@@ -23,8 +23,7 @@ pub struct Attempt {
     pub identity: Identity,
     /// How the host was reached, opaque.
     pub connection: String,
-    /// The host's name as users knew it at the launch. Empty in older stages.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// The host's name as users knew it at the launch.
     pub host: String,
     /// What the launch was for; wanted again should it turn out that it never started.
     #[serde(default, skip_serializing_if = "Next::is_ordinary")]
@@ -208,11 +207,6 @@ impl Attempt {
             Place::Lost(loss) | Place::Fencing { loss, .. } => Some((*loss).into()),
             Place::Ended(fate) => Some(fate.evidence()),
         }
-    }
-
-    /// The host it was launched on, for messages; `now` where that was not kept.
-    pub fn host_or<'a>(&'a self, now: &'a str) -> &'a str {
-        if self.host.is_empty() { now } else { &self.host }
     }
 
     /// True when the host cannot tell a loss from silence: no boot identity or no start times.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
-use super::outcome::{Ending, Evidence, Fate, Outcome};
+use super::outcome::{Ending, Evidence, Outcome};
 use super::plan::{HoldKind, Plan};
 use super::record::Survivor;
 use super::stage::{Attempt, Next, Place, Stage, Waiting, WaitingOn};
@@ -125,7 +125,7 @@ pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
     let shown = match (&stage.outcome, was, own) {
         (Some(outcome), _, _) => ended(outcome),
         (None, Some(was), _) => was.shown(),
-        (None, None, Some(attempt)) if is_followed(stage, attempt) => running(plan, stage, attempt),
+        (None, None, Some(attempt)) if is_followed(stage, attempt) => running(stage, attempt),
         (None, None, _) => pending(plan, stage),
     };
     let outcome = stage.outcome.as_ref();
@@ -238,8 +238,7 @@ fn ended(outcome: &Outcome) -> Shown<'_> {
 }
 
 /// True for an attempt that is followed, as opposed to one that is only made sure of before
-/// another may start. Older stages do not say what was shown when their deletion began: then
-/// what has ended since was running.
+/// another may start.
 fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
     if stage.next == Next::PersonsRetry {
         return false;
@@ -253,16 +252,12 @@ fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
         Place::Fencing { stop, .. } => {
             stop.reason != StopReason::Fenced || stage.cancelled.is_some()
         }
-        Place::Lost(_) => false,
-        Place::Ended(
-            Fate::Stopped { .. } | Fate::Exited(_) | Fate::Received(_) | Fate::Lost(_),
-        ) => stage.deleting.is_some() && stage.not_before.is_none(),
-        Place::Ended(Fate::NeverStarted) => false,
+        Place::Lost(_) | Place::Ended(_) => false,
     }
 }
 
-fn running<'a>(plan: &Plan, stage: &Stage, attempt: &'a Attempt) -> Shown<'a> {
-    let host = attempt.host_or(&plan.host);
+fn running<'a>(stage: &Stage, attempt: &'a Attempt) -> Shown<'a> {
+    let host = &attempt.host;
     let stop = attempt.stop().map(|stop| stop.reason).filter(|r| *r != StopReason::Deleted);
     let stopping = stop.is_some() || stage.cancelled.is_some();
     let (reason, message) = if stopping {
@@ -291,7 +286,7 @@ fn pending<'a>(plan: &Plan, stage: &'a Stage) -> Shown<'a> {
     let host = &plan.host;
     let unfenced = stage.current.as_ref().filter(|a| !a.is_fenced());
     let (reason, message, conditions) = if let Some(earlier) = unfenced {
-        let host = earlier.host_or(host);
+        let host = &earlier.host;
         let message = format!("making sure that nothing of the earlier attempt is alive on {host}");
         ("PreviousAttemptUncertain", message, Conditions::UNDER_WAY)
     } else if stage.queue.suspended_since.is_some() {
@@ -356,9 +351,8 @@ fn start_time(stage: &Stage, live: Option<&Attempt>) -> Option<Timestamp> {
 
 fn host_reachable(plan: &Plan, stage: &Stage) -> HostReachable {
     let live = stage.current.as_ref().filter(|a| !a.is_fenced());
-    let host = live.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
-    let silent =
-        stage.current.as_ref().filter(|a| !a.is_fenced()).and_then(|a| a.uncertain.as_ref());
+    let host = live.map_or(&plan.host, |a| &a.host);
+    let silent = live.and_then(|a| a.uncertain.as_ref());
     let blocked = stage.deleting.as_ref().and_then(|d| d.blocked.as_ref());
     if let Some(uncertain) = silent.or(blocked) {
         let message = uncertain.message.clone();
@@ -387,8 +381,8 @@ fn cleanup(plan: &Plan, stage: &Stage) -> Option<Cleanup> {
     let silence = live.and_then(|a| a.uncertain.as_ref()).or(deleting.blocked.as_ref());
     let survivors = live.and_then(Attempt::stop).is_some_and(|stop| stop.failed());
     let last = stage.current.as_ref();
-    let own = last.map_or(plan.host.as_str(), |a| a.host_or(&plan.host));
-    let host = stage.swept_next().map_or(own, |earlier| earlier.host.as_str());
+    let own = last.map_or(plan.host.as_str(), |a| &a.host);
+    let host = stage.unswept().next().map_or(own, |left| left.host);
     Some(if !deleting.abandoned.is_empty() {
         Cleanup { reason: "Abandoned", message: deleting.abandoned.join("; ") }
     } else if let Some(uncertain) = silence {

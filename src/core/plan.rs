@@ -39,6 +39,13 @@ pub struct Direct {
     pub may_overlap: bool,
 }
 
+impl Direct {
+    /// True when the words are the exec itself: no shell of the account reads anything for us.
+    pub fn is_plain(&self) -> bool {
+        self.no_shell || self.forced_command
+    }
+}
+
 /// The most bytes that an argument, or a variable with its name, can have (Linux:
 /// `MAX_ARG_STRLEN` with its closing NUL).
 pub const WORD_BYTES: usize = 131_071;

@@ -12,11 +12,6 @@ pub fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// True when the word can be part of a login shell's line of any kind, unquoted.
-pub fn is_shell_neutral(word: &str) -> bool {
-    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
+use super::fault::Fault;
 
 /// Who the host is, as read by Prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -212,8 +213,8 @@ pub struct StreamSeen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DirectSeen {
     /// Nothing that tells the command was ever sent: the channel or the exec was refused, or
-    /// the account's shell did not run our line.
-    NeverStarted { message: String },
+    /// the account's shell did not run our line. The fault says why.
+    NeverStarted(Fault),
     /// The channel is open.
     Running,
     /// The server reported the end (RFC 4254, 6.10).

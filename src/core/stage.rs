@@ -145,20 +145,18 @@ impl Stage {
     /// The connection an action goes over: an attempt is followed with the one it was
     /// launched with, and only the next attempt's Prepare takes the host's current one.
     pub fn connection_for<'a>(&'a self, action: &Action, asked: &'a Asked) -> &'a str {
-        match (action, &self.current) {
-            (Action::Prepare { .. }, _) | (_, None) => &asked.connection,
-            (Action::Sweep { .. }, Some(current)) => {
-                let earlier = self.swept_next().map(|trace| trace.connection.as_str());
-                earlier.unwrap_or(&current.connection)
+        let own = self.current.as_ref().map_or(&asked.connection, |current| &current.connection);
+        match action {
+            Action::Prepare { .. } => &asked.connection,
+            Action::Sweep { machine, store, .. } => {
+                let earlier = self.traces.iter().find(|trace| trace.is(machine, store));
+                earlier.map_or(own, |trace| &trace.connection)
             }
-            (
-                Action::Launch { .. }
-                | Action::Probe { .. }
-                | Action::Terminate { .. }
-                | Action::Kill { .. }
-                | Action::Revoke { .. },
-                Some(current),
-            ) => &current.connection,
+            Action::Launch { .. }
+            | Action::Probe { .. }
+            | Action::Terminate { .. }
+            | Action::Kill { .. }
+            | Action::Revoke { .. } => own,
         }
     }
 
@@ -178,10 +176,12 @@ impl Stage {
         self.run > 0 && self.overlapped == self.run
     }
 
-    /// The earlier store that is swept next; `None` while the last attempt's own comes first.
-    pub fn swept_next(&self) -> Option<&Trace> {
-        let own = self.deleting.as_ref().is_some_and(|deleting| deleting.own_swept);
-        self.traces.first().filter(|_| own)
+    /// The stores that hold records of the object, as far as is known, in the order in which
+    /// deletion turns to them: the last attempt's own comes first.
+    pub fn unswept(&self) -> impl Iterator<Item = Unswept<'_>> {
+        let swept = self.deleting.as_ref().is_some_and(|deleting| deleting.own_swept);
+        let own = self.current.as_ref().filter(|_| !swept).map(Unswept::own);
+        own.into_iter().chain(self.traces.iter().map(Unswept::earlier))
     }
 
     /// Takes the place of the last attempt, whose store is kept in mind when it is another.
@@ -322,11 +322,53 @@ pub struct Trace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_as: Option<String>,
     /// The host's name, for messages.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
 }
 
+/// A store with records of the object, and the way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unswept<'a> {
+    pub machine: &'a str,
+    pub store: &'a str,
+    pub connection: &'a str,
+    pub run_as: Option<&'a str>,
+    /// The host's name, for messages.
+    pub host: &'a str,
+}
+
+impl<'a> Unswept<'a> {
+    fn own(attempt: &'a Attempt) -> Self {
+        Self {
+            machine: &attempt.identity.machine,
+            store: &attempt.identity.store,
+            connection: &attempt.connection,
+            run_as: attempt.entry.run_as.as_deref(),
+            host: &attempt.host,
+        }
+    }
+
+    fn earlier(trace: &'a Trace) -> Self {
+        Self {
+            machine: &trace.machine,
+            store: &trace.store,
+            connection: &trace.connection,
+            run_as: trace.run_as.as_deref(),
+            host: &trace.host,
+        }
+    }
+
+    /// Whether this is the store of these names.
+    pub fn is(&self, machine: &str, store: &str) -> bool {
+        (self.machine, self.store) == (machine, store)
+    }
+}
+
 impl Trace {
+    /// Whether this is the store of these names.
+    pub(super) fn is(&self, machine: &str, store: &str) -> bool {
+        (self.machine.as_str(), self.store.as_str()) == (machine, store)
+    }
+
     fn of(attempt: &Attempt) -> Self {
         Self {
             connection: attempt.connection.clone(),

@@ -81,6 +81,16 @@ impl Hosts {
         }
     }
 
+    /// Forgets what this process remembers of an object of the scope: it is gone, and nobody
+    /// asks after it again.
+    pub fn forget(&self, scope: &str, uid: &str) {
+        for ((of, _), machine) in self.lock().iter() {
+            if of == scope {
+                machine.forget(uid);
+            }
+        }
+    }
+
     /// The last contact with the machine, whoever used it, whatever limits were set on it.
     pub fn contact(&self, scope: &str, connection: &Connection) -> watch::Receiver<Contact> {
         self.contacts.contact(scope, connection)

@@ -58,6 +58,11 @@ impl Machine {
         !self.pool.is_idle() || !self.direct.is_empty() || lock(&self.shells).is_forced()
     }
 
+    /// Forgets what is remembered of an object that is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.direct.forget(uid);
+    }
+
     /// Looks again at once, with new connections and shells.
     pub(super) fn poke(&self) {
         self.pool.poke();

@@ -44,10 +44,11 @@ impl Recorded {
                 let (entry, connection) = (entry.clone(), String::new());
                 return Ok(Seen::Prepared { entry, identity, connection });
             }
-            Action::Sweep { uid, machine, run_as } => {
+            Action::Sweep { uid, machine, store, run_as } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
                 self.put(run_as.as_deref(), &Question::of(&line, machine)).await?;
-                return Ok(Seen::Swept { uid: uid.clone() });
+                let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
+                return Ok(Seen::Swept { uid, machine, store });
             }
             Action::Launch { entry, expect } => {
                 return match inputs(plan, entry.kind, material) {

@@ -31,9 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub fn sweep_of(stage: &Stage, uid: &str) -> Option<(Action, String)> {
     let known = stage.outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
     let current = stage.current.as_ref().filter(|current| current.is_fenced())?;
-    let machine = current.identity.machine.clone();
+    let (machine, store) = (current.identity.machine.clone(), current.identity.store.clone());
     let run_as = current.entry.run_as.clone();
-    let action = Action::Sweep { uid: uid.to_owned(), machine, run_as };
+    let action = Action::Sweep { uid: uid.to_owned(), machine, store, run_as };
     known.then(|| (action, current.connection.clone()))
 }
 

@@ -209,6 +209,8 @@ impl Reconciler {
         self.expiry.forget(&key.uid);
         self.context.output.marks.forget(&key.uid);
         self.context.swept.forget(&key.uid);
+        // One that was deleted while it ran, or in doubt, had no sweep.
+        self.context.hosts.forget(&key.namespace, &key.uid);
         self.forget_status(key);
     }
 

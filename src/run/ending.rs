@@ -94,8 +94,8 @@ impl Drive {
     async fn sweep(&mut self, host: Option<Arc<dyn Host>>) {
         let attempt = self.attempt().filter(|attempt| !attempt.direct).cloned();
         let (Some(host), Some(attempt)) = (host, attempt) else { return };
-        let Attempt { entry: Entry { uid, machine, run_as, .. }, .. } = attempt;
-        let sweep = Action::Sweep { uid, machine, run_as };
+        let Attempt { entry: Entry { uid, machine, run_as, .. }, identity, .. } = attempt;
+        let sweep = Action::Sweep { uid, machine, store: identity.store, run_as };
         match self.act(&host, sweep).await {
             Some(Seen::Swept { .. }) => drop(self.note(|job| job.store.note_swept())),
             Some(Seen::Unreachable(fault)) => {

@@ -19,6 +19,9 @@ const VERIFY: &str = "spec.verify is required with spec.idempotency Verifiable, 
 const MAY_OVERLAP: &str = "spec.retry.mayOverlap goes with spec.execution Direct only, and not";
 const REPEAT: &str = "spec.retry.exitCodes would repeat a NonIdempotent command";
 const NO_SHELL: &str = "with spec.direct.shell None there is only spec.command";
+const FORCED: &str = "with spec.direct.forcedCommand there are only spec.command and spec.stdin";
+const FORCED_CHECK: &str = "spec.direct.forcedCommand does not go with spec.idempotency Verifiable";
+const DASH: &str = "the program of spec.command, spec.interpreter and spec.verify.command does not";
 
 #[tokio::test]
 async fn what_belongs_together_comes_together() {
@@ -55,6 +58,32 @@ async fn what_belongs_together_comes_together() {
         ("{spec: {execution: Direct, env: [{name: A, value: b}], runAs: root}}", ""),
     ];
     try_all(&Desk::commands().await, table).await;
+}
+
+#[tokio::test]
+async fn a_direct_command_asks_for_nothing_that_cannot_be_carried_out() {
+    let forced = |more: &str| {
+        format!("{{spec: {{execution: Direct, direct: {{forcedCommand: true}}, {more}}}}}")
+    };
+    let direct = |more: &str| format!("{{spec: {{execution: Direct, {more}}}}}");
+    let check = |words: &str| format!("idempotency: Verifiable, verify: {{command: {words}}}");
+    let table = [
+        (forced("stdin: {value: x}, idempotency: Idempotent"), ""),
+        (forced("command: null, script: x"), FORCED),
+        (forced("env: [{name: A, value: b}]"), FORCED),
+        (forced("workingDirectory: /"), FORCED),
+        (forced("runAs: root"), FORCED),
+        (forced(&check("[check]")), FORCED_CHECK),
+        (direct("direct: {forcedCommand: false}, runAs: root"), ""),
+        (direct(&check("[check]")), ""),
+        (direct(&check("['-x']")), DASH),
+        (direct("command: ['-x']"), DASH),
+        (direct("command: null, script: x, interpreter: ['-x']"), DASH),
+        (direct("command: [ls, '-x']"), ""),
+        ("{spec: {command: ['-x']}}".to_owned(), ""),
+    ];
+    let table: Vec<_> = table.iter().map(|(patch, expected)| (patch.as_str(), *expected)).collect();
+    try_all(&Desk::commands().await, &table).await;
 }
 
 #[tokio::test]

@@ -98,7 +98,15 @@ impl Desk {
     }
 
     pub fn fault(&mut self, cause: impl Into<remote_command::core::fault::Cause>) -> Decision {
-        self.see(Seen::Unreachable(Fault::new(cause, "no answer")))
+        self.fault_saying(cause, "no answer")
+    }
+
+    pub fn fault_saying(
+        &mut self,
+        cause: impl Into<remote_command::core::fault::Cause>,
+        words: &str,
+    ) -> Decision {
+        self.see(Seen::Unreachable(Fault::new(cause, words)))
     }
 
     /// From whatever waits to be launched to its saved launch.
@@ -107,15 +115,22 @@ impl Desk {
         let Some(Action::Prepare { entry }) = decision.action else {
             panic!("{:?} is not a Prepare", decision.action)
         };
-        let identity = Identity {
-            machine: self.machine.clone(),
-            boot: "boot".to_owned(),
-            store: "store".to_owned(),
-            uptime_ms: self.uptime_ms,
-            can_tell: true,
-        };
+        let identity = self.identity();
         let connection = self.asked.connection.clone();
         self.see(Seen::Prepared { entry, identity, connection })
+    }
+
+    /// What a Prepare finds out; for Direct there is nothing to be found.
+    pub fn identity(&self) -> Identity {
+        let recorded = self.plan.execution == Execution::Recorded;
+        let known = |name: &str| if recorded { name.to_owned() } else { String::new() };
+        Identity {
+            machine: known(&self.machine),
+            boot: known("boot"),
+            store: known("store"),
+            uptime_ms: if recorded { self.uptime_ms } else { 0 },
+            can_tell: recorded,
+        }
     }
 
     pub fn record(&self, entry: EntrySeen) -> HostRecord {
@@ -219,4 +234,10 @@ pub fn channel(desk: &mut Desk, seen: DirectSeen) -> Decision {
     let Some(current) = &desk.stage.current else { panic!("nothing was launched") };
     let entry = current.entry.clone();
     desk.see(Seen::Direct { entry, seen })
+}
+
+/// The object's store on this machine was swept.
+pub fn swept(machine: &str) -> Seen {
+    let (machine, store) = (machine.to_owned(), "store".to_owned());
+    Seen::Swept { uid: "uid".to_owned(), machine, store }
 }

@@ -1,7 +1,7 @@
 //! What each evidence means for each class.
 
 use remote_command::core::action::{Action, StopReason};
-use remote_command::core::fault::Transient;
+use remote_command::core::fault::{Cause, Standing, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Success};
 use remote_command::core::phase::{Phase, summary};
 use remote_command::core::plan::Idempotency;
@@ -105,6 +105,25 @@ fn silence_is_reattaching_then_unknown_and_evidence_found_later_replaces_it() {
         desk.entry(exited(0));
         assert_eq!(desk.ending(), Some(Ending::Succeeded(Success::Completed)), "{class:?}");
     }
+}
+
+#[test]
+fn a_silence_is_told_in_the_latest_words_where_somebody_has_to_mend_something() {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    for (cause, words, told) in [
+        (Cause::from(Transient::ConnectTimeout), "in 9.8s", "in 9.8s"),
+        (Transient::ConnectTimeout.into(), "in 9.9s", "in 9.8s"),
+        (Standing::HostKeyMismatch.into(), "key A", "key A"),
+        (Standing::HostKeyMismatch.into(), "key B", "key B"),
+    ] {
+        desk.at_ms += 1000;
+        desk.fault_saying(cause, words);
+        let said = summary(&desk.plan, &desk.stage).message;
+        assert_eq!(said, format!("db-1 does not answer: {told}"));
+    }
+    let uncertain = desk.stage.current.and_then(|current| current.uncertain);
+    let began = uncertain.map(|uncertain| uncertain.since.as_millisecond());
+    assert_eq!(began, Some(1_000_001_000), "the silence began with its first fault");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use remote_command::core::action::{Action, Refusal, Seen, StopReason};
-use remote_command::core::fault::{Fault, Standing, Transient};
+use remote_command::core::fault::{Cause, Fault, Standing, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency};
@@ -10,6 +10,10 @@ use remote_command::core::record::{DirectSeen, EntrySeen, HostRecord, Identity, 
 use remote_command::core::stage::{Place, Stage};
 
 use crate::desk::{CLASSES, Desk, alive, channel, exited, follows, gone, marked};
+
+fn direct() -> Execution {
+    Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false })
+}
 
 #[test]
 fn a_command_that_succeeds_first_time_costs_three_saves_and_a_quick_one_two() {
@@ -99,6 +103,32 @@ fn a_transient_fault_is_written_once_and_names_the_failure_at_the_limit() {
     assert_eq!(desk.saves, 1);
     desk.pass(3600);
     assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ConnectionRefused)));
+}
+
+/// Guards against the words of what was mended meanwhile, and against a write for every try.
+#[test]
+fn what_a_launch_waits_on_is_said_in_the_latest_words_that_cost_no_write_for_each_try() {
+    let said = |desk: &Desk| summary(&desk.plan, &desk.stage).message;
+    let mut passing = Desk::of(Idempotency::NonIdempotent);
+    passing.wake();
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.1 in 9.8s");
+    let saves = passing.saves;
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.1 in 9.9s");
+    assert_eq!((said(&passing).as_str(), passing.saves), ("10.0.0.1 in 9.8s", saves));
+    passing.asked.poke = "another address".to_owned();
+    passing.fault_saying(Transient::ConnectTimeout, "10.0.0.2 in 9.7s");
+    assert_eq!((said(&passing).as_str(), passing.saves), ("10.0.0.2 in 9.7s", saves + 1));
+
+    let mut standing = Desk::of(Idempotency::NonIdempotent);
+    standing.wake();
+    standing.fault_saying(Standing::HostKeyMismatch, "key A");
+    let (since, saves) = (standing.stage.waiting.as_ref().map(|w| w.since), standing.saves);
+    standing.pass(300);
+    standing.fault_saying(Standing::HostKeyMismatch, "key A");
+    assert_eq!(standing.saves, saves, "the same is no change");
+    standing.fault_saying(Standing::HostKeyMismatch, "key B");
+    assert_eq!((said(&standing).as_str(), standing.saves), ("key B", saves + 1));
+    assert_eq!(standing.stage.waiting.map(|w| w.since), since, "it has not begun anew");
 }
 
 #[test]
@@ -195,13 +225,12 @@ fn an_attempt_lost_after_the_queue_limit_is_fenced_and_followed_by_another() {
 /// Guards against an entry of one kind of execution read by the other's rules.
 #[test]
 fn an_answer_of_the_other_kind_of_execution_says_nothing() {
-    let mut direct = Desk::of(Idempotency::NonIdempotent);
-    direct.plan.execution =
-        Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false });
-    direct.launch();
-    channel(&mut direct, DirectSeen::Running);
-    direct.entry(EntrySeen::Wiped);
-    assert_eq!(direct.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.execution = direct();
+    desk.launch();
+    channel(&mut desk, DirectSeen::Running);
+    desk.entry(EntrySeen::Wiped);
+    assert_eq!(desk.stage.current.as_ref().map(|c| c.place.clone()), Some(Place::Running));
 
     let mut recorded = Desk::running(Idempotency::NonIdempotent);
     channel(&mut recorded, DirectSeen::Lost);
@@ -226,6 +255,54 @@ fn what_was_prepared_over_another_connection_is_prepared_anew() {
     let next = desk.see(Seen::Prepared { entry, identity, connection });
     assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
     assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+/// Guards against an attempt of the one kind whose entry is of the other: nothing that is said of
+/// it would ever count.
+#[test]
+fn what_was_prepared_for_the_other_kind_of_execution_is_prepared_anew() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.execution = direct();
+    let Some(Action::Prepare { entry }) = desk.wake().action else { panic!("no Prepare") };
+    let (identity, connection) = (desk.identity(), String::new());
+    desk.plan.execution = Execution::Recorded;
+    let next = desk.see(Seen::Prepared { entry, identity, connection });
+    assert!(!matches!(next.action, Some(Action::Launch { .. })), "{:?}", next.action);
+    assert!(matches!(desk.launch().action, Some(Action::Launch { .. })));
+}
+
+/// Guards against an hour of BackingOff without a word.
+#[test]
+fn why_a_direct_launch_started_nothing_is_shown_and_kept() {
+    let refused = |desk: &mut Desk, cause: Cause, words: &str| {
+        desk.launch();
+        channel(desk, DirectSeen::NeverStarted(Fault::new(cause, words)));
+        let said = summary(&desk.plan, &desk.stage);
+        assert_eq!((said.phase, said.reason.as_str()), (Phase::Pending, cause.reason()));
+        assert_eq!((said.message.as_str(), desk.stage.starts), (words, 0));
+        said.stalled
+    };
+    let fresh = || {
+        let mut desk = Desk::of(Idempotency::NonIdempotent);
+        desk.plan.execution = direct();
+        desk
+    };
+    let mut full = fresh();
+    let stalled = refused(&mut full, Transient::ChannelRefused.into(), "no session is free");
+    assert_eq!(stalled, Truth::False);
+    full.at_ms += 3000;
+    refused(&mut full, Transient::ChannelRefused.into(), "still none is free");
+    full.pass(3600);
+    assert_eq!(full.ending(), Some(Ending::Failed(Failure::QueueTimeout)));
+    let said = summary(&full.plan, &full.stage).message;
+    assert_eq!(said, "never started on db-1: still none is free");
+
+    let mut unusable = fresh();
+    let stalled = refused(&mut unusable, Standing::HostUnusable.into(), "no exec here");
+    assert_eq!(stalled, Truth::True);
+    assert!(unusable.pass(30).action.is_none(), "not hammered");
+    unusable.pass(3600);
+    assert_eq!(unusable.ending(), Some(Ending::Failed(Failure::HostUnusable)));
 }
 
 #[test]

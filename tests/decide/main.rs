@@ -2,6 +2,7 @@
 //! order of a stop, wishes and limits, and how little is written.
 #![expect(clippy::panic, reason = "tests")]
 
+mod deletions;
 mod desk;
 mod evidence;
 mod launches;

@@ -1,6 +1,6 @@
 //! Stops, fences and deletion: how they go on, and when they are over.
 
-use remote_command::core::action::{Action, Seen, StopReason};
+use remote_command::core::action::{Action, StopReason};
 use remote_command::core::fault::Transient;
 use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Success};
 use remote_command::core::phase::{Phase, summary};
@@ -9,7 +9,7 @@ use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, Life, Tree, e
 use remote_command::core::stage::Place;
 
 use crate::desk::{
-    CLASSES, Desk, alive, channel, claimed, exited, follows, marked, seconds, survivors,
+    CLASSES, Desk, alive, channel, claimed, exited, follows, marked, seconds, survivors, swept,
 };
 
 #[test]
@@ -177,7 +177,7 @@ fn deletion_revokes_stops_verifies_and_sweeps_in_this_order() {
     let ended = desk.with_tree(marked(StopReason::Deleted, None), Tree::Empty);
     assert!(matches!(ended.action, Some(Action::Sweep { .. })));
     assert!(!desk.stage.released());
-    desk.see(Seen::Swept { uid: "uid".to_owned() });
+    desk.see(swept("machine"));
     assert!(desk.stage.released());
 }
 
@@ -328,47 +328,4 @@ fn what_outlives_a_stop_is_not_said_to_be_left_running_on_purpose() {
     desk.wake();
     desk.with_tree(marked(StopReason::Cancelled, Some(0)), survivors());
     assert!(summary(&desk.plan, &desk.stage).left_running.is_empty());
-}
-
-/// Guards against records left on a host that a RemoteHost had pointed to before.
-#[test]
-fn deletion_sweeps_the_stores_of_earlier_attempts_too_and_names_what_it_cannot() {
-    let mut desk = Desk::of(Idempotency::NonIdempotent);
-    desk.asked.connection = "old".to_owned();
-    desk.launch();
-    desk.entry(exited(0));
-    desk.asked.connection = "new".to_owned();
-    desk.asked.rerun_token = "again".to_owned();
-    desk.plan.host = "db-2".to_owned();
-    desk.wake();
-    desk.machine = "machine-2".to_owned();
-    desk.launch();
-    desk.entry(exited(0));
-    desk.asked.delete = true;
-    let swept = |uid: &str| Seen::Swept { uid: uid.to_owned() };
-    let mut over = Vec::new();
-    for seen in [Seen::Nothing, swept("uid")] {
-        let Some(sweep @ Action::Sweep { .. }) = desk.see(seen).action else { panic!("no sweep") };
-        over.push(desk.stage.connection_for(&sweep, &desk.asked).to_owned());
-        assert!(!desk.stage.released());
-    }
-    assert_eq!(over, ["new", "old"]);
-    desk.see(swept("uid"));
-    assert!(desk.stage.released());
-
-    let mut gone = desk;
-    gone.stage.deleting = None;
-    gone.machine = "machine-3".to_owned();
-    gone.asked.delete = false;
-    gone.asked.rerun_token = "a third time".to_owned();
-    gone.wake();
-    gone.launch();
-    gone.entry(exited(0));
-    gone.asked.delete = true;
-    gone.wake();
-    gone.see(swept("uid"));
-    gone.fault(Transient::ConnectTimeout);
-    gone.pass(600);
-    let left = gone.stage.deleting.map(|deleting| deleting.abandoned).unwrap_or_default();
-    assert_eq!(left, ["earlier records of uid may stay on db-2"]);
 }

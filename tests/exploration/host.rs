@@ -7,6 +7,7 @@ use remote_command::core::record::{
 
 use crate::mutants::Mutant;
 use crate::place::{Claim, Place};
+use crate::world::ELSEWHERE;
 
 /// The host's uptime at every moment: what is saved of it ages instead.
 pub const UPTIME_MS: u64 = 10_000_000;
@@ -108,9 +109,12 @@ impl Host {
                 }
                 self.record(entry, false)
             }
-            Action::Sweep { uid, .. } => {
-                self.sweep();
-                Seen::Swept { uid: uid.clone() }
+            Action::Sweep { uid, machine, store, .. } => {
+                if machine != ELSEWHERE {
+                    self.sweep();
+                }
+                let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
+                Seen::Swept { uid, machine, store }
             }
         }
     }

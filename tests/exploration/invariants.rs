@@ -10,7 +10,7 @@ use remote_command::core::stage::{Next, Place as At, Stage};
 
 use crate::mutants::Mutant;
 use crate::place::Claim;
-use crate::plans::Bounds;
+use crate::plans::{Bounds, Elsewhere};
 use crate::world::{Operator, World};
 
 pub const STARTED_TWICE: &str = "an attempt started twice";
@@ -21,6 +21,8 @@ pub const TWO_SPECS: &str = "a run has started what two specs say";
 pub const FOREIGN_END: &str = "an attempt has an end that is not its own";
 pub const WORD_TWICE: &str = "a person's Retry was used twice";
 pub const UNLOST: &str = "LostNoRecord although the supervisor was not killed";
+pub const UNSWEPT: &str = "released as clean, and a store elsewhere was not swept";
+pub const UNTRIED: &str = "given up on a store that would have answered";
 pub const UNWIPED: &str = "RecordWiped, and nobody wiped it";
 
 /// The first invariant that this state breaks.
@@ -29,6 +31,7 @@ pub fn broken(bounds: &Bounds, world: &World) -> Option<&'static str> {
         .or_else(|| ends(world))
         .or_else(|| result(bounds, world))
         .or_else(|| rests(world))
+        .or_else(|| abandons(bounds, world))
 }
 
 /// What may start, how often, and beside what.
@@ -183,6 +186,24 @@ fn rests(world: &World) -> Option<&'static str> {
         }
         Operator::Waiting(_) | Operator::Acting(_) => None,
     }
+}
+
+/// What is given up on was tried: one store that does not answer holds up no other.
+fn abandons(bounds: &Bounds, world: &World) -> Option<&'static str> {
+    let deleting = world.stage.deleting.as_ref()?;
+    let reachable = bounds.elsewhere == Some(Elsewhere::Alive);
+    if deleting.swept && bounds.elsewhere.is_some() && !world.ghost.swept_elsewhere {
+        return Some(UNSWEPT);
+    }
+    if reachable && !deleting.abandoned.is_empty() && !world.stage.traces.is_empty() {
+        return Some(UNTRIED);
+    }
+    // What cannot be ended is in the way of its own record's sweep only.
+    let ends = !world.host.nature.direct && !world.host.nature.unkillable;
+    let undisturbed = world.left.faults == bounds.left.faults && world.link;
+    let present = world.host.places.iter().any(|p| p.present && p.claim == Claim::Taken);
+    let own = present && undisturbed && ends;
+    (own && !deleting.abandoned.is_empty()).then_some(UNTRIED)
 }
 
 /// The run is Unknown, and the host may have more to say of its last attempt.

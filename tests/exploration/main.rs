@@ -88,6 +88,16 @@ fn a_sweep_without_a_tombstone_is_caught() {
 }
 
 #[test]
+fn a_sweep_of_one_store_that_counts_for_all_is_caught() {
+    must_be_caught(Mutant::OneSweepForAll, &plans::with_dead_store(1), must::UNSWEPT);
+}
+
+#[test]
+fn a_store_that_does_not_answer_and_holds_up_the_others_is_caught() {
+    must_be_caught(Mutant::SilenceEndsRound, &plans::with_store_elsewhere(1), must::UNTRIED);
+}
+
+#[test]
 fn a_claim_that_is_not_atomic_is_caught() {
     must_be_caught(Mutant::ClaimNotAtomic, &plans::once(2), must::STARTED_TWICE);
 }

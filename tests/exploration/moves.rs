@@ -8,8 +8,8 @@ use remote_command::core::record::DirectSeen;
 use crate::ageing::ROLLED_BACK_MS;
 use crate::host::{UPTIME_MS, Unsynced};
 use crate::mutants::Mutant;
-use crate::plans::Bounds;
-use crate::world::{Operator, Step, World, entry_of, unreachable};
+use crate::plans::{Bounds, Elsewhere};
+use crate::world::{Operator, Step, World, entry_of, is_elsewhere, name_of, unreachable};
 
 /// Grants a wish: what it is, and how it changes the world.
 type Wish<'a> = dyn FnMut(Step, &dyn Fn(&mut World)) + 'a;
@@ -18,11 +18,13 @@ impl World {
     pub fn successors(&self, bounds: &Bounds) -> Vec<(Step, World)> {
         let mut out = Vec::new();
         match &self.operator {
-            Operator::Acting(action) if self.link => self.act(bounds, action, &mut out),
+            Operator::Acting(action) if self.link || is_elsewhere(action) => {
+                self.act(bounds, action, &mut out);
+            }
             Operator::Acting(action) => {
                 let mut next = self.clone();
                 next.turn(&bounds.plan, self.lost_answer(action));
-                out.push((Step::Silence(action.verb()), next));
+                out.push((Step::Silence(name_of(action)), next));
             }
             Operator::Waiting(_) => {
                 let mut next = self.clone();
@@ -50,13 +52,19 @@ impl World {
             Some(entry) if self.host.nature.direct && about_attempt => {
                 Seen::Direct { entry: entry.clone(), seen: DirectSeen::Lost }
             }
-            Some(_) | None => unreachable(),
+            Some(_) | None => unreachable(action),
         }
     }
 
     fn act(&self, bounds: &Bounds, action: &Action, out: &mut Vec<(Step, World)>) {
-        let (plan, verb) = (&bounds.plan, action.verb());
+        let (plan, verb) = (&bounds.plan, name_of(action));
         let mut answered = self.clone();
+        if is_elsewhere(action) && bounds.elsewhere == Some(Elsewhere::Dead) {
+            answered.turn(plan, unreachable(action));
+            out.push((Step::Silence(verb), answered));
+            return;
+        }
+        answered.ghost.swept_elsewhere |= is_elsewhere(action);
         let seen = answered.host.perform(action);
         if self.mutant() == Mutant::EvidenceRemovedEarly {
             answered.sweep_early(plan, &seen, out);
@@ -79,6 +87,7 @@ impl World {
             crashed.host.perform(&Action::Sweep {
                 uid: plan.uid.clone(),
                 machine: String::new(),
+                store: String::new(),
                 run_as: None,
             });
             crashed.turn(plan, Seen::Nothing);
@@ -101,7 +110,7 @@ impl World {
             }
             let seen = next.host.perform(action);
             next.turn(plan, seen);
-            let verb = action.verb();
+            let verb = name_of(action);
             let step =
                 if reboot { Step::SentAgainAfterReboot(verb) } else { Step::SentAgain(verb) };
             out.push((step, next));
@@ -117,7 +126,9 @@ impl World {
     fn faults(&self, bounds: &Bounds, out: &mut Vec<(Step, World)>) {
         let plan = &bounds.plan;
         match &self.operator {
-            Operator::Acting(action) if self.link => self.faults_of_acting(bounds, action, out),
+            Operator::Acting(action) if self.link && !is_elsewhere(action) => {
+                self.faults_of_acting(bounds, action, out);
+            }
             Operator::Acting(_) => {}
             Operator::Waiting(_) => {
                 let mut next = self.with_fault();
@@ -197,7 +208,7 @@ impl World {
 
     fn faults_of_acting(&self, bounds: &Bounds, action: &Action, out: &mut Vec<(Step, World)>) {
         let plan = &bounds.plan;
-        let verb = action.verb();
+        let verb = name_of(action);
         let lost = self.lost_answer(action);
         let mut push = |step: Step, performed: bool, later: bool, seen: Seen| {
             let mut next = self.with_fault();
@@ -220,8 +231,8 @@ impl World {
         match action {
             Action::Launch { entry, .. } if self.host.nature.direct => {
                 let mut next = self.with_fault();
-                let message = "no channel".to_owned();
-                let seen = DirectSeen::NeverStarted { message };
+                let fault = Fault::new(Transient::ChannelRefused, "no channel");
+                let seen = DirectSeen::NeverStarted(fault);
                 next.turn(plan, Seen::Direct { entry: entry.clone(), seen });
                 out.push((Step::ChannelRefused, next));
             }
@@ -274,7 +285,7 @@ impl World {
             next.host.perform(action);
             next.cut_channels_of(action);
             next.normalise();
-            out.push((Step::Arrives(action.verb()), next));
+            out.push((Step::Arrives(name_of(action)), next));
         }
         if self.host.places.iter().any(|p| p.stalled) {
             let mut next = self.clone();

@@ -5,6 +5,8 @@ use remote_command::core::plan::Asked;
 use remote_command::core::record::{EntrySeen, Life, Tree};
 use remote_command::core::stage::{Attempt, Place as At, Stage};
 
+use crate::world::ELSEWHERE;
+
 /// One broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
@@ -37,6 +39,10 @@ pub enum Mutant {
     ResolutionOfAnyAttempt,
     /// It is forgotten that a person's word was used.
     ResolutionUsedTwice,
+    /// One store that is swept counts for all of them.
+    OneSweepForAll,
+    /// A store that does not answer counts for those that come after it.
+    SilenceEndsRound,
 }
 
 impl Mutant {
@@ -61,6 +67,10 @@ impl Mutant {
                 record.tree = Tree::Empty;
                 Seen::Host { entry, record }
             }
+            (Self::SilenceEndsRound, Seen::Unswept { fault, .. }) => {
+                let (machine, store) = (ELSEWHERE.to_owned(), ELSEWHERE.to_owned());
+                Seen::Unswept { machine, store, fault }
+            }
             (_, seen) => seen,
         }
     }
@@ -74,6 +84,9 @@ impl Mutant {
             }
             (Self::ResolutionUsedTwice, Some(_)) => stage.resolution = None,
             (_, _) => {}
+        }
+        if let (Self::OneSweepForAll, Seen::Swept { .. }) = (self, seen) {
+            stage.traces.clear();
         }
         let commands = |c: &mut Attempt| c.entry.kind == Kind::Command && !c.is_fenced();
         if let (Self::BlindRetry, Seen::Unreachable(_)) = (self, seen) {

@@ -25,6 +25,16 @@ pub struct Bounds {
     /// How the check may end.
     pub checks: &'static [i32],
     pub nature: Nature,
+    /// An earlier attempt has left records on another machine.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// What that machine is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    Alive,
+    /// It never answers.
+    Dead,
 }
 
 fn plan(idempotency: Idempotency, execution: Execution) -> Plan {
@@ -69,6 +79,7 @@ fn bounds(name: &'static str, plan: Plan, faults: u8) -> Bounds {
         codes: &[0, 1],
         checks: &[100, 101, 1],
         nature: Nature { direct, ..Nature::default() },
+        elsewhere: None,
     }
 }
 
@@ -108,6 +119,10 @@ impl Bounds {
 
     fn snapped(self) -> Self {
         Self { snapshots: true, ..self }
+    }
+
+    fn elsewhere(self, is: Elsewhere) -> Self {
+        Self { elsewhere: Some(is), ..self }
     }
 
     /// Commands end with 0 only.
@@ -167,6 +182,16 @@ pub fn deleted(faults: u8) -> Bounds {
     once(faults).deleted().named("NonIdempotent, delete")
 }
 
+pub fn with_dead_store(faults: u8) -> Bounds {
+    let dead = deleted(faults).fine().elsewhere(Elsewhere::Dead);
+    dead.named("NonIdempotent, delete, a dead store elsewhere")
+}
+
+pub fn with_store_elsewhere(faults: u8) -> Bounds {
+    let alive = deleted(faults).cut().fine().elsewhere(Elsewhere::Alive);
+    alive.named("NonIdempotent, cuts, delete, a store elsewhere")
+}
+
 pub fn resolved(faults: u8) -> Bounds {
     once(faults).fine().resolved().named("NonIdempotent, word")
 }
@@ -190,6 +215,7 @@ fn once_only() -> Vec<Bounds> {
         once(2).fine(),
         once(1).cancelled().stubborn().named("NonIdempotent, cancel, ignores TERM"),
         once(1).deleted().stubborn().fine().named("NonIdempotent, delete, ignores TERM"),
+        with_dead_store(1),
         once(1).rerun().fine().named("NonIdempotent, rerun"),
         once(1).cancelled().rerun().fine().named("NonIdempotent, cancel, rerun"),
         once(1).resolved().rerun().fine().named("NonIdempotent, word, rerun"),
@@ -234,6 +260,7 @@ fn out_of_touch() -> Vec<Bounds> {
         once(2).cut().fine().named("NonIdempotent, cuts"),
         once(1).cut().cancelled().fine().named("NonIdempotent, cuts, cancel"),
         once(1).cut().deleted().fine().named("NonIdempotent, cuts, delete"),
+        with_store_elsewhere(1),
         once(1).cut().rerun().fine().named("NonIdempotent, cuts, rerun"),
         once(1).cut().resolved().rerun().fine().named("NonIdempotent, cuts, word, rerun"),
         resolved_over_a_cut_link(1),
@@ -278,6 +305,10 @@ fn over_the_channel() -> Vec<Bounds> {
     let verified = || of(Idempotency::Verifiable, false, "Verifiable, Direct");
     vec![
         once().cancelled().deleted().named("NonIdempotent, Direct, cancel, delete"),
+        once()
+            .deleted()
+            .elsewhere(Elsewhere::Alive)
+            .named("NonIdempotent, Direct, delete, a store elsewhere"),
         once().stubborn().cancelled().named("NonIdempotent, Direct, cancel, ignores TERM"),
         once().rerun().resolved().named("NonIdempotent, Direct, rerun, word"),
         once().cut().resolved().named("NonIdempotent, Direct, cuts, word"),

@@ -13,7 +13,7 @@ use remote_command::core::decide::{Now, decide};
 use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::outcome::Fate;
 use remote_command::core::plan::{Asked, Plan, Verdict};
-use remote_command::core::stage::{Next, Place as At, Queue, Stage};
+use remote_command::core::stage::{Next, Place as At, Queue, Stage, Trace};
 
 use crate::ageing::{age_claim, age_exit, age_stage};
 use crate::host::{Host, UPTIME_MS, Unsynced};
@@ -23,6 +23,9 @@ use crate::plans::Bounds;
 
 /// The least time that passes at once, longer than every short pause of `decide`.
 const TICK: Duration = Duration::from_secs(10);
+
+/// The machine of an earlier attempt, of which nothing is here but its answers.
+pub const ELSEWHERE: &str = "elsewhere";
 
 /// What the operator is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +64,7 @@ pub struct Ghost {
     pub rebooted: bool,
     pub rolled_back: bool,
     pub supervisor_killed: bool,
+    pub swept_elsewhere: bool,
 }
 
 impl Ghost {
@@ -138,14 +142,28 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-pub fn unreachable() -> Seen {
-    Seen::Unreachable(Fault::new(Transient::ConnectionLost, "lost"))
+/// What is seen of an action that is not answered.
+pub fn unreachable(action: &Action) -> Seen {
+    let fault = Fault::new(Transient::ConnectionLost, "lost");
+    match action {
+        Action::Sweep { machine, store, .. } => {
+            Seen::Unswept { machine: machine.clone(), store: store.clone(), fault }
+        }
+        _ => Seen::Unreachable(fault),
+    }
 }
 
 impl World {
     pub fn new(bounds: &Bounds, mutant: Mutant) -> Self {
+        let there = bounds.elsewhere.map(|_| Trace {
+            connection: ELSEWHERE.to_owned(),
+            machine: ELSEWHERE.to_owned(),
+            store: ELSEWHERE.to_owned(),
+            run_as: None,
+            host: ELSEWHERE.to_owned(),
+        });
         let mut world = Self {
-            stage: Stage::default(),
+            stage: Stage { traces: there.into_iter().collect(), ..Stage::default() },
             asked: Asked { on_change: bounds.left.edits > 0, ..Asked::default() },
             operator: Operator::Waiting(None),
             link: true,
@@ -369,6 +387,25 @@ fn forget_what_is_never_read(stage: &mut Stage) {
     if let Some(deleting) = &mut stage.deleting {
         deleting.shown = None;
     }
+}
+
+/// A verb's name, for the traces.
+pub fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Prepare { .. } => "Prepare",
+        Action::Launch { .. } => "Launch",
+        Action::Probe { .. } => "Probe",
+        Action::Terminate { .. } => "Terminate",
+        Action::Kill { .. } => "Kill",
+        Action::Revoke { .. } => "Revoke",
+        Action::Sweep { machine, .. } if machine == ELSEWHERE => "Sweep elsewhere",
+        Action::Sweep { .. } => "Sweep",
+    }
+}
+
+/// Whether a verb is about a machine that is not in this world.
+pub fn is_elsewhere(action: &Action) -> bool {
+    matches!(action, Action::Sweep { machine, .. } if machine == ELSEWHERE)
 }
 
 /// The entry a verb is about.

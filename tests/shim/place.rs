@@ -171,13 +171,13 @@ async fn another_machine_is_told_apart_before_anything_is_done(sh: Sh) {
     let (entry, expect) = (attempt.entry.clone(), attempt.expect());
     let (boot, store) = (expect.boot.clone(), expect.store.clone());
     let reason = remote_command::core::action::StopReason::Fenced;
-    let (uid, machine) = (entry.uid.clone(), entry.machine.clone());
+    let (uid, machine, name) = (entry.uid.clone(), entry.machine.clone(), store.clone());
     let verbs = [
         Action::Launch { entry: entry.clone(), expect },
         Action::Probe { entry: entry.clone() },
         Action::Kill { entry: entry.clone(), reason, processes: None },
         Action::Revoke { entry, boot, store },
-        Action::Sweep { uid, machine, run_as: None },
+        Action::Sweep { uid, machine, store: name, run_as: None },
     ];
     for verb in verbs {
         let fault = match attempt.act(verb).await {

@@ -362,8 +362,8 @@ impl Attempt {
 
     pub async fn sweep(&self) {
         let (uid, machine) = (self.entry.uid.clone(), self.entry.machine.clone());
-        let seen =
-            self.act(Action::Sweep { uid, machine, run_as: self.entry.run_as.clone() }).await;
+        let (store, run_as) = (self.expect().store, self.entry.run_as.clone());
+        let seen = self.act(Action::Sweep { uid, machine, store, run_as }).await;
         assert!(matches!(seen, Seen::Swept { .. }), "{seen:?}");
     }
 

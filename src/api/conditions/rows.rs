@@ -22,6 +22,7 @@ fn attempt(kind: &str, place: Json, more: Json) -> Json {
         "entry": {"uid": "u", "run": 1, "attempt": 1, "kind": kind, "token": "t"},
         "identity": {"machine": "m", "boot": "b", "store": "s", "uptimeMs": 1, "canTell": true},
         "connection": "",
+        "host": "db-1",
         "bounds": {"executionMs": 1, "terminationMs": 1},
         "launched": SINCE,
         "place": place,

@@ -76,6 +76,7 @@ fn what_the_api_server_cannot_see_is_refused_in_a_sentence() {
     // 65,536 characters of two bytes each: few enough characters, too many bytes.
     let wide = "ä".repeat(65_536);
     let direct = |command: Json| json!({"execution": "Direct", "direct": {"shell": "None"}, "command": command});
+    let forced = |command: Json| json!({"execution": "Direct", "direct": {"forcedCommand": true}, "command": command});
     for (fields, expected) in [
         (json!({"command": ["echo", wide]}), "spec.command[1] has 131072 bytes; an argument"),
         (json!({"env": [{"name": "A", "value": wide}]}), "spec.env[0] has 131074 bytes"),
@@ -86,13 +87,16 @@ fn what_the_api_server_cannot_see_is_refused_in_a_sentence() {
         (direct(json!(["show", "version;reload"])), "spec.command[1] needs a shell to quote it"),
         (direct(json!(["show", "a b"])), "spec.command[1] needs a shell to quote it"),
         (direct(json!(["show", ""])), "spec.command[1] needs a shell to quote it"),
+        (forced(json!(["show", "a b"])), "spec.command[1] needs a shell to quote it"),
     ] {
         let refusal = refusal(fields);
         assert!(refusal.starts_with(expected), "{refusal}");
     }
     let fits = json!({"command": ["x".repeat(131_071)]});
     plan(&command(fits)).unwrap();
-    plan(&command(direct(json!(["show", "interfaces", "ge-0/0/0.1", "a=b,c:d@e%f+_"])))).unwrap();
+    let bare = json!(["show", "interfaces", "ge-0/0/0.1", "a=b,c:d@e%f+_"]);
+    plan(&command(direct(bare.clone()))).unwrap();
+    plan(&command(forced(bare))).unwrap();
 }
 
 #[test]
@@ -141,6 +145,36 @@ fn the_rules_of_the_contract_hold_without_an_api_server() {
     ] {
         let refusal = refusal(fields);
         assert!(refusal.starts_with(part), "{refusal}");
+    }
+}
+
+#[test]
+fn a_direct_command_that_could_not_be_carried_out_is_refused() {
+    let verify = json!({"command": ["check"]});
+    let forced = |mut fields: Json| {
+        fields["execution"] = "Direct".into();
+        fields["direct"] = json!({"forcedCommand": true});
+        fields
+    };
+    plan(&command(forced(json!({"stdin": {"value": "x"}})))).unwrap();
+    for (fields, sentence) in [
+        (forced(json!({"command": null, "script": "x"})), sentences::FORCED_COMMAND),
+        (forced(json!({"env": [{"name": "A", "value": "b"}]})), sentences::FORCED_COMMAND),
+        (forced(json!({"workingDirectory": "/"})), sentences::FORCED_COMMAND),
+        (forced(json!({"runAs": "root"})), sentences::FORCED_COMMAND),
+        (forced(json!({"idempotency": "Verifiable", "verify": verify})), sentences::FORCED_CHECK),
+        (json!({"execution": "Direct", "command": ["-x"]}), sentences::DIRECT_PROGRAM),
+        (
+            json!({"execution": "Direct", "command": null, "script": "x", "interpreter": ["-x"]}),
+            sentences::DIRECT_PROGRAM,
+        ),
+        (
+            json!({"execution": "Direct", "idempotency": "Verifiable",
+                   "verify": {"command": ["-x"]}}),
+            sentences::DIRECT_PROGRAM,
+        ),
+    ] {
+        assert_eq!(refusal(fields.clone()), sentence, "{fields}");
     }
 }
 

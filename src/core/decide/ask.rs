@@ -19,7 +19,8 @@ const LAUNCH_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two probes of a running command: soon after the launch, and later on.
 const PROBE_PACE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Between two contacts with a host that does not answer.
-const SILENCE_PACE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+pub(super) const SILENCE_PACE: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(30));
 /// The same when what is wrong stays until somebody mends it.
 pub(super) const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
 /// Between two contacts about an end that is in doubt.
@@ -52,16 +53,16 @@ impl Turn<'_> {
         self.unfenced().filter(|a| open && !matches!(a.place, Place::Lost(_)))
     }
 
-    fn ask(&self, attempt: &Attempt) -> (Option<Action>, Option<Timestamp>) {
+    pub(super) fn ask(&self, attempt: &Attempt) -> (Option<Action>, Option<Timestamp>) {
         let verb = self.verb_for(attempt);
         let due = match self.seen {
             Seen::Nothing => true,
-            Seen::Unreachable(_) => false,
+            // Of a store elsewhere: nothing new about this attempt.
+            Seen::Unreachable(_) | Seen::Swept { .. } | Seen::Unswept { .. } => false,
             Seen::Prepared { .. }
             | Seen::Refused { .. }
             | Seen::Host { .. }
-            | Seen::Direct { .. }
-            | Seen::Swept { .. } => self.changed() && !matches!(verb, Action::Probe { .. }),
+            | Seen::Direct { .. } => self.changed() && !matches!(verb, Action::Probe { .. }),
         };
         if due { (Some(verb), None) } else { (None, Some(self.next_contact(attempt))) }
     }
@@ -159,72 +160,14 @@ impl Turn<'_> {
         self.by_age(Some(since), PROBE_PACE)
     }
 
-    fn by_age(&self, since: Option<Timestamp>, bounds: (Duration, Duration)) -> Duration {
+    pub(super) fn by_age(
+        &self,
+        since: Option<Timestamp>,
+        bounds: (Duration, Duration),
+    ) -> Duration {
         let age = since.map(|since| self.now.at.duration_since(since));
         let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
         backoff::by_age(age, bounds.0, bounds.1)
-    }
-
-    /// Deletion: revoke, stop, verify, sweep, in this order, until the limit.
-    fn clean_up(&mut self) -> (Option<Action>, Option<Timestamp>) {
-        self.release_what_leaves_nothing();
-        self.abandon_when_due();
-        if self.stage.released() {
-            return (None, None);
-        }
-        let Some(deleting) = &self.stage.deleting else { return (None, None) };
-        let limit = Some(after(deleting.since, self.plan.limits.cleanup));
-        if let Some(attempt) = self.unfenced() {
-            let (action, wake) = self.ask(attempt);
-            return (action, earliest(limit, wake).filter(|_| wake.is_some()));
-        }
-        let swept_in_vain = deleting.blocked.as_ref();
-        let pace = self.by_age(swept_in_vain.map(|b| b.since), SILENCE_PACE);
-        let repeated = match self.seen {
-            Seen::Unreachable(_) => true,
-            Seen::Nothing => false,
-            Seen::Prepared { .. }
-            | Seen::Refused { .. }
-            | Seen::Host { .. }
-            | Seen::Direct { .. }
-            | Seen::Swept { .. } => !self.changed(),
-        };
-        if repeated {
-            return (None, earliest(limit, Some(after(self.now.at, pace))));
-        }
-        let current = self.stage.current.as_ref();
-        let (machine, run_as) = match self.stage.swept_next() {
-            Some(earlier) => (earlier.machine.clone(), earlier.run_as.clone()),
-            None => (
-                current.map(|a| a.identity.machine.clone()).unwrap_or_default(),
-                current.and_then(|a| a.entry.run_as.clone()),
-            ),
-        };
-        (Some(Action::Sweep { uid: self.plan.uid.clone(), machine, run_as }), None)
-    }
-
-    /// Where nothing was ever saved as launched nothing has to be removed, and a Direct
-    /// command leaves nothing; what cannot be ended or reached any more is named at once.
-    fn release_what_leaves_nothing(&mut self) {
-        let stays = self.what_stays();
-        let beyond_reach = self.stage.overlapped > 0 || self.stage.untraced > 0;
-        let Some(deleting) = &mut self.stage.deleting else { return };
-        match &self.stage.current {
-            None => deleting.swept = true,
-            Some(attempt) if attempt.direct && attempt.is_fenced() => deleting.own_swept = true,
-            Some(attempt) if attempt.direct && matches!(attempt.place, Place::Lost(_)) => {
-                deleting.abandoned = stays;
-                return;
-            }
-            Some(_) => {}
-        }
-        if deleting.own_swept && self.stage.traces.is_empty() {
-            if beyond_reach {
-                deleting.abandoned = stays;
-            } else {
-                deleting.swept = true;
-            }
-        }
     }
 }
 

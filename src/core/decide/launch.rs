@@ -43,7 +43,7 @@ impl Turn<'_> {
         }
         match self.seen {
             Seen::Prepared { entry, identity, connection }
-                if self.is_wanted(entry) && *connection == self.asked.connection =>
+                if self.is_wanted(entry, identity) && *connection == self.asked.connection =>
             {
                 (Some(self.launch(entry.clone(), identity.clone())), None)
             }
@@ -56,7 +56,8 @@ impl Turn<'_> {
             | Seen::Refused { .. }
             | Seen::Host { .. }
             | Seen::Direct { .. }
-            | Seen::Swept { .. } => {
+            | Seen::Swept { .. }
+            | Seen::Unswept { .. } => {
                 if self.changed() {
                     (Some(self.prepare()), None)
                 } else {
@@ -130,9 +131,12 @@ impl Turn<'_> {
         Action::Prepare { entry: Entry { uid, run, attempt, kind, token, machine, run_as } }
     }
 
-    fn is_wanted(&self, entry: &Entry) -> bool {
+    /// True for what was prepared for the launch that is due. A Direct one names no machine: the
+    /// spec may have changed from one way to the other meanwhile.
+    fn is_wanted(&self, entry: &Entry, identity: &Identity) -> bool {
         let kind = self.next_kind();
         entry.uid == self.plan.uid
+            && identity.machine.is_empty() == self.is_direct()
             && entry.run == self.stage.run
             && entry.kind == kind
             && entry.attempt == self.next_number(kind)
@@ -144,7 +148,7 @@ impl Turn<'_> {
         let entry = Entry { machine: identity.machine.clone(), ..entry };
         let (boot, store) = (identity.boot.clone(), identity.store.clone());
         let latest_uptime_ms = identity.uptime_ms.saturating_add(LAUNCH_VALID_MS);
-        let bounds = self.bounds_of(entry.kind);
+        let (bounds, direct) = (self.bounds_of(entry.kind), self.is_direct());
         let stage = &mut self.stage;
         let purpose = std::mem::take(&mut stage.next);
         if entry.kind == Kind::Command {
@@ -156,7 +160,7 @@ impl Turn<'_> {
         stage.not_before = None;
         stage.follow(Attempt {
             entry: entry.clone(),
-            direct: matches!(self.plan.execution, Execution::Direct(_)),
+            direct,
             identity,
             connection: self.asked.connection.clone(),
             host: self.plan.host.clone(),
@@ -171,6 +175,10 @@ impl Turn<'_> {
             left_running: Vec::new(),
         });
         Action::Launch { entry, expect: Expect { boot, store, latest_uptime_ms } }
+    }
+
+    fn is_direct(&self) -> bool {
+        matches!(self.plan.execution, Execution::Direct(_))
     }
 
     fn bounds_of(&self, kind: Kind) -> Bounds {

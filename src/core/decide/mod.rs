@@ -13,10 +13,11 @@
 //!
 //! A turn goes through the same steps in the same order: what the host said (`observe`),
 //! what is wanted (`wishes`), which limit ran out (`limits`), what an ended attempt means
-//! for its run (`settle`), whether something is to be ended (`fence`), and what to ask or
-//! start next (`ask`, `launch`).
+//! for its run (`settle`), whether something is to be ended (`fence`), and what to ask, start
+//! or remove next (`ask`, `launch`, `cleanup`).
 
 mod ask;
+mod cleanup;
 mod fence;
 mod launch;
 mod limits;
@@ -100,8 +101,7 @@ impl Turn<'_> {
 
     /// The host's name in what is said of the current attempt, or of the next one.
     fn host(&self) -> &str {
-        let now = self.plan.host.as_str();
-        self.stage.current.as_ref().map_or(now, |attempt| attempt.host_or(now))
+        self.stage.current.as_ref().map_or(&self.plan.host, |attempt| &attempt.host)
     }
 
     /// True when the current entry belongs to an earlier run.

@@ -4,7 +4,7 @@
 //! where it is and only starts the clock of `timeouts.resolve`.
 
 use crate::core::action::{Entry, Refusal, Seen, StopReason};
-use crate::core::fault::Fault;
+use crate::core::fault::{Cause, Fault};
 use crate::core::outcome::{Fate, Loss};
 use crate::core::record::{Claimed, DirectSeen, EntrySeen, HostRecord, Life, Tree};
 use crate::core::stage::{Attempt, Place, Quiet, Stop, Uncertain, Waiting, WaitingOn};
@@ -31,48 +31,43 @@ impl Turn<'_> {
             Seen::Refused { entry, why } => self.hear_refusal(entry, why),
             Seen::Host { entry, record } => self.hear_record(entry, record),
             Seen::Direct { entry, seen } => self.hear_channel(entry, seen),
-            Seen::Swept { uid } => {
+            Seen::Swept { uid, machine, store } => {
                 if *uid == self.plan.uid {
-                    self.hear_of_sweep();
+                    self.hear_of_sweep(machine, store);
                 }
+            }
+            Seen::Unswept { machine, store, fault } => {
+                self.hear_no_sweep(machine, store, fault);
             }
         }
     }
 
-    /// The last attempt's store comes first, then those of earlier ones.
-    fn hear_of_sweep(&mut self) {
-        let Some(deleting) = &mut self.stage.deleting else { return };
-        if deleting.own_swept && !self.stage.traces.is_empty() {
-            self.stage.traces.remove(0);
-        }
-        deleting.own_swept = true;
-        deleting.blocked = None;
-    }
-
-    /// An unanswered contact: about the live attempt, else about the sweep, else about the
-    /// next launch.
+    /// An unanswered contact: about the live attempt, else about the next launch.
     fn hear_nothing(&mut self, fault: &Fault) {
         let at = self.now.at;
-        let silence =
-            |since| Uncertain { since, cause: fault.cause, message: fault.message.clone() };
         let live = self.stage.current.as_mut().filter(|attempt| !attempt.is_fenced());
         if let Some(attempt) = live {
-            renew(&mut attempt.uncertain, fault, |since| silence(since.unwrap_or(at)));
+            renew(&mut attempt.uncertain, fault, at);
             // Time without contact is no time without output.
             attempt.quiet = None;
-        } else if let Some(deleting) = &mut self.stage.deleting {
-            renew(&mut deleting.blocked, fault, |since| silence(since.unwrap_or(at)));
-        } else if self.stage.outcome.is_none() {
+        } else if self.stage.outcome.is_none() && self.stage.deleting.is_none() {
             self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
         }
     }
 
     /// Notes what the next launch waits on. The same thing again is no change, so that
-    /// asking in vain writes nothing.
+    /// asking in vain writes nothing: what is said of a fault that may pass can differ every
+    /// time. It is taken when there is something to write anyway, because somebody mended
+    /// something, and of a standing fault, which is rarely asked about.
     pub(super) fn wait_on(&mut self, on: WaitingOn, message: String) {
         let poke = self.asked.poke.clone();
         match &mut self.stage.waiting {
-            Some(waiting) if waiting.on == on => waiting.poke = poke,
+            Some(waiting) if waiting.on == on => {
+                if waiting.poke != poke || on.is_standing() {
+                    waiting.message = message;
+                }
+                waiting.poke = poke;
+            }
             Some(_) | None => {
                 let since = self.now.at;
                 self.stage.waiting = Some(Waiting { on, message, since, overdue: false, poke });
@@ -151,10 +146,11 @@ impl Turn<'_> {
         }
         attempt.uncertain = None;
         match seen {
-            DirectSeen::NeverStarted { .. } if attempt.place == Place::Launching => {
+            DirectSeen::NeverStarted(fault) if attempt.place == Place::Launching => {
                 attempt.place = Place::Ended(Fate::NeverStarted);
+                self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
             }
-            DirectSeen::NeverStarted { .. } | DirectSeen::Lost => {
+            DirectSeen::NeverStarted(_) | DirectSeen::Lost => {
                 // A channel that we closed after a KILL in vain tells nothing new.
                 let given_up = attempt.stop().is_some_and(Stop::failed);
                 if !given_up || self.stage.deleting.is_some() {
@@ -185,16 +181,16 @@ impl Turn<'_> {
     }
 }
 
-/// Notes a silence; a fault of the same cause is no news.
-fn renew(
-    slot: &mut Option<Uncertain>,
-    fault: &Fault,
-    make: impl Fn(Option<jiff::Timestamp>) -> Uncertain,
-) {
+/// Notes a silence, which began at `at` unless it has lasted already. A fault of the same cause
+/// is no news, whatever is said of it, unless it is a standing one.
+pub(super) fn renew(slot: &mut Option<Uncertain>, fault: &Fault, at: jiff::Timestamp) {
     let known = slot.as_ref().is_some_and(|u| u.cause == fault.cause);
-    if !known {
-        *slot = Some(make(slot.as_ref().map(|u| u.since)));
+    if known && !matches!(fault.cause, Cause::Standing(_)) {
+        return;
     }
+    let since = slot.as_ref().map_or(at, |known| known.since);
+    let (cause, message) = (fault.cause, fault.message.clone());
+    *slot = Some(Uncertain { since, cause, message });
 }
 
 fn boot_of(attempt: &Attempt, record: &HostRecord) -> Boot {

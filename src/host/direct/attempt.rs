@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::spool::Spool;
-use crate::core::fault::Fault;
+use crate::core::fault::{Fault, Standing, Transient};
 use crate::core::record::{DirectSeen, exit_from_channel};
 use crate::host::{Chunk, Event, Input, Stream};
 
@@ -37,6 +37,8 @@ struct State {
     over: Option<Instant>,
     /// The account's shell ended by itself before it ran our line.
     foreign: bool,
+    /// What that says of the account.
+    unusable: Standing,
     /// When KILL was first sent.
     killed: Option<Instant>,
 }
@@ -94,8 +96,9 @@ impl Channel {
 
 impl Attempt {
     /// An attempt that is about to be launched. `limit` bounds each stream. Without a nonce the
-    /// exec itself is the command.
-    pub(super) fn new(nonce: Option<&str>, limit: u64) -> Self {
+    /// exec itself is the command. An account whose shell ends without running our line is
+    /// `unusable` in this way.
+    pub(super) fn new(nonce: Option<&str>, limit: u64, unusable: Standing) -> Self {
         let state = State {
             seen: DirectSeen::Running,
             stdout: Channel::new(nonce, limit),
@@ -106,6 +109,7 @@ impl Attempt {
             cut: false,
             over: None,
             foreign: false,
+            unusable,
             killed: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new() }
@@ -140,10 +144,10 @@ impl Attempt {
 
     /// Gives up before anything of the command was sent; the channel stays open. Does nothing
     /// once the end is known.
-    pub(super) fn give_up(&self, message: String) {
+    pub(super) fn give_up(&self, fault: Fault) {
         let mut state = self.lock();
         if !state.sent && state.seen == DirectSeen::Running {
-            state.seen = DirectSeen::NeverStarted { message };
+            state.seen = DirectSeen::NeverStarted(fault);
         }
     }
 
@@ -165,6 +169,13 @@ impl Attempt {
     /// Whether the account's shell ended by itself before it ran our line.
     pub(super) fn is_foreign(&self) -> bool {
         self.lock().foreign
+    }
+
+    /// Lets go of the output; whoever still reads it is told that it is missing.
+    pub(super) fn drop_output(&self) {
+        let mut state = self.lock();
+        state.stdout.spool.clear();
+        state.stderr.spool.clear();
     }
 
     pub(super) fn connect(&self, input: mpsc::Sender<Input>) {
@@ -266,30 +277,34 @@ impl State {
             return;
         }
         self.seen = match exit {
-            _ if !self.sent => DirectSeen::NeverStarted { message: self.why_not(&end) },
+            _ if !self.sent => DirectSeen::NeverStarted(self.why_not(&end)),
             Some(exit) => DirectSeen::Exited(exit_from_channel(exit)),
             None => DirectSeen::Lost,
         };
     }
 
-    fn why_not(&self, end: &End) -> String {
+    fn why_not(&self, end: &End) -> Fault {
         if let End::Lost(fault) = end {
-            return fault.message.clone();
+            return fault.clone();
         }
         let words = [self.stderr.words(), self.stdout.words()];
         let said = words.into_iter().find(|words| !words.is_empty());
         let said = said.unwrap_or_else(|| "nothing".to_owned());
-        format!("the account's shell did not run our command; it said: {said}")
+        let message = format!("the account's shell did not run our command; it said: {said}");
+        if self.foreign {
+            Fault::new(self.unusable, message)
+        } else {
+            Fault::new(Transient::ConnectionLost, message)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::fault::Transient;
 
     fn launched(nonce: &str) -> Attempt {
-        let attempt = Attempt::new(Some(nonce), 100);
+        let attempt = Attempt::new(Some(nonce), 100, Standing::ForcedCommand);
         attempt.take(Event::Stdout(format!("welcome\n\n{nonce}\nout").into_bytes()));
         attempt.take(Event::Stderr(format!("\n{nonce}\n").into_bytes()));
         assert!(attempt.may_send());

@@ -78,7 +78,7 @@ pub(super) fn request(
         Kind::Command => material.stdin.unwrap_or_default(),
         Kind::Verify => Zeroizing::default(),
     };
-    if direct.no_shell || direct.forced_command {
+    if direct.is_plain() {
         return plain(argv, stdin);
     }
     let nonce: String = format!("{:032x}", rand::random::<u128>());

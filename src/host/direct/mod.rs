@@ -18,7 +18,7 @@ use self::attempt::Attempt;
 use super::ssh::Pool;
 use super::{Chunk, Input, Material, Stream};
 use crate::core::action::{Action, Entry, Seen};
-use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::plan::{Execution, Plan};
 use crate::core::record::{DirectSeen, Identity};
 
@@ -30,8 +30,11 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an account whose shell does not run our line is left alone.
 const UNUSABLE_REST: Duration = crate::host::machine::FORCED_REST;
-/// How long an end is kept for somebody to ask for it, when no sweep comes.
+/// How long an end is kept for somebody to ask for it, when no sweep comes: a run that ends in
+/// doubt has none.
 const END_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long after the end the output is kept to be read. It is what takes the memory.
+const OUTPUT_KEPT: Duration = Duration::from_secs(3600);
 
 /// The Direct attempts on one machine.
 pub(crate) struct DirectHost {
@@ -72,7 +75,7 @@ impl DirectHost {
     /// True when nothing is remembered that anybody may still ask for.
     pub(crate) fn is_empty(&self) -> bool {
         let mut attempts = self.attempts();
-        attempts.retain(|_, attempt| !attempt.ended_before(END_KEPT));
+        tidy(&mut attempts);
         let mut unusable = self.unusable();
         unusable.retain(|_, unusable| unusable.is_told());
         attempts.is_empty() && unusable.is_empty()
@@ -81,6 +84,11 @@ impl DirectHost {
     /// Whether an attempt of the object is remembered.
     pub(crate) fn knows(&self, uid: &str) -> bool {
         self.attempts().keys().any(|entry| entry.uid == uid)
+    }
+
+    /// Forgets the attempts of an object.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.attempts().retain(|entry, _| entry.uid != uid);
     }
 
     /// Forgets that the account was found unusable.
@@ -122,9 +130,10 @@ impl DirectHost {
                 }
                 self.seen(entry)
             }
-            Action::Sweep { uid, .. } => {
-                self.attempts().retain(|entry, _| entry.uid != *uid);
-                Seen::Swept { uid: uid.clone() }
+            Action::Sweep { uid, machine, store, .. } => {
+                self.forget(uid);
+                let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
+                Seen::Swept { uid, machine, store }
             }
         }
     }
@@ -148,7 +157,13 @@ impl DirectHost {
     }
 
     async fn prepare(&self, plan: &Plan, entry: &Entry) -> Seen {
-        if let Some(fault) = self.turned_away(&plan.program.run_as) {
+        // What was found out about the account's shell says nothing to those who do without it.
+        let by_shell = match &plan.execution {
+            Execution::Direct(direct) => !direct.is_plain(),
+            Execution::Recorded => true,
+        };
+        let away = by_shell.then(|| self.turned_away(&plan.program.run_as)).flatten();
+        if let Some(fault) = away {
             return Seen::Unreachable(fault);
         }
         match self.pool.check().await {
@@ -173,14 +188,14 @@ impl DirectHost {
         match unusable.get(run_as)?.clone() {
             Unusable::Resting { fault, until } if Instant::now() < until => return Some(fault),
             Unusable::Silent(attempt) if attempt.is_foreign() => {
-                let rest = resting(run_as, "the account runs something else than our shell");
-                let fault = rest.0;
-                unusable.insert(run_as.clone(), rest.1);
+                let message = "the account runs something else than our shell";
+                let fault = Fault::new(unusable_for(run_as), message);
+                unusable.insert(run_as.clone(), resting(fault.clone()));
                 return Some(fault);
             }
             Unusable::Silent(attempt) if attempt.is_ready() => attempt.close(),
             Unusable::Silent(attempt) if !attempt.is_over() => {
-                return Some(Fault::new(Transient::ReplyTimeout, unanswered()));
+                return Some(unanswered());
             }
             Unusable::Resting { .. } | Unusable::Silent(_) => {}
         }
@@ -195,29 +210,35 @@ impl DirectHost {
         };
         let request = match request {
             Ok(request) => request,
+            // The plan lets nothing through that cannot be sent: a bug of ours.
             Err(message) => {
-                let seen = DirectSeen::NeverStarted { message };
+                let seen = DirectSeen::NeverStarted(Fault::new(Ours::ProtocolError, message));
                 return Seen::Direct { entry: entry.clone(), seen };
             }
         };
-        let attempt = {
-            let mut attempts = self.attempts();
-            if attempts.contains_key(entry) {
-                drop(attempts);
-                return self.seen(entry);
-            }
-            let attempt = Attempt::new(request.nonce.as_deref(), plan.program.output_limit);
-            attempts.entry(entry.clone()).or_insert(Arc::new(attempt)).clone()
-        };
+        let unusable = unusable_for(&plan.program.run_as);
+        let limit = plan.program.output_limit;
+        let attempt = Attempt::new(request.nonce.as_deref(), limit, unusable);
+        let Some(attempt) = self.remember(entry, attempt) else { return self.seen(entry) };
         // In a task of its own: a launch that is begun is never left without its end.
         let begun = tokio::spawn(self.clone().begin(attempt.clone(), request));
         if begun.await.is_err() {
             attempt.settle(DirectSeen::Lost);
         }
-        if let DirectSeen::NeverStarted { message } = attempt.seen() {
-            self.learn(&plan.program.run_as, &attempt, &message);
+        if let DirectSeen::NeverStarted(fault) = attempt.seen() {
+            self.learn(&plan.program.run_as, &attempt, fault);
         }
         self.seen(entry)
+    }
+
+    /// Takes note of an attempt that is launched; `None` for an entry that was launched before.
+    fn remember(&self, entry: &Entry, attempt: Attempt) -> Option<Arc<Attempt>> {
+        let mut attempts = self.attempts();
+        tidy(&mut attempts);
+        if attempts.contains_key(entry) {
+            return None;
+        }
+        Some(attempts.entry(entry.clone()).or_insert(Arc::new(attempt)).clone())
     }
 
     /// Opens the channel, and sends the command once the far shell has shown that it runs our
@@ -231,10 +252,7 @@ impl DirectHost {
             Err(unopened) if unopened.sent && request.nonce.is_none() => {
                 return attempt.settle(DirectSeen::Lost);
             }
-            Err(unopened) => {
-                let message = unopened.fault.message;
-                return attempt.settle(DirectSeen::NeverStarted { message });
-            }
+            Err(unopened) => return attempt.settle(DirectSeen::NeverStarted(unopened.fault)),
         };
         attempt.connect(input.clone());
         // The queue is empty and longer than this: no send waits.
@@ -252,9 +270,9 @@ impl DirectHost {
     }
 
     /// Leaves the account alone for a while when its shell did not run our line.
-    fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, message: &str) {
+    fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, fault: Fault) {
         let unusable = if attempt.is_foreign() {
-            resting(run_as, message).1
+            resting(fault)
         } else if !attempt.is_over() {
             Unusable::Silent(attempt.clone())
         } else {
@@ -264,12 +282,97 @@ impl DirectHost {
     }
 }
 
-fn resting(run_as: &Option<String>, message: &str) -> (Fault, Unusable) {
-    let cause = if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand };
-    let fault = Fault::new(cause, message);
-    (fault.clone(), Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST })
+/// Lets go of what nobody asks for any more.
+fn tidy(attempts: &mut HashMap<Entry, Arc<Attempt>>) {
+    attempts.retain(|_, attempt| !attempt.ended_before(END_KEPT));
+    for attempt in attempts.values().filter(|attempt| attempt.ended_before(OUTPUT_KEPT)) {
+        attempt.drop_output();
+    }
 }
 
-fn unanswered() -> String {
-    format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}")
+/// What it says of an account that its shell, or sudo's, ends without running our line.
+fn unusable_for(run_as: &Option<String>) -> Standing {
+    if run_as.is_some() { Standing::RunAsRestricted } else { Standing::ForcedCommand }
+}
+
+fn resting(fault: Fault) -> Unusable {
+    Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST }
+}
+
+fn unanswered() -> Fault {
+    let message = format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}");
+    Fault::new(Transient::ReplyTimeout, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::action::Kind;
+    use crate::core::connection::Connection;
+    use crate::host::contact::Contacts;
+    use crate::host::ssh::Dialer;
+    use crate::host::{Event, Lookup, LookupError, SecretValues};
+
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Lookup for Nothing {
+        async fn secret(&self, name: &str) -> Result<SecretValues, LookupError> {
+            Err(LookupError::SecretNotFound(name.to_owned()))
+        }
+
+        async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+            Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+        }
+    }
+
+    fn host() -> DirectHost {
+        let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
+        let noted = Contacts::default().noted("scope", &connection);
+        DirectHost::new(Dialer::default().pool(connection, Arc::new(Nothing), noted))
+    }
+
+    fn entry(uid: &str, attempt: i32) -> Entry {
+        let (uid, token) = (uid.to_owned(), format!("{attempt:032x}"));
+        let machine = String::new();
+        Entry { uid, run: 1, attempt, kind: Kind::Command, token, machine, run_as: None }
+    }
+
+    /// Launches something that writes `out` and is lost, without a sweep to come.
+    fn lose(host: &DirectHost, entry: &Entry) -> Arc<Attempt> {
+        let attempt = Attempt::new(None, 100, Standing::ForcedCommand);
+        let attempt = host.remember(entry, attempt).unwrap();
+        attempt.take(Event::Stdout(b"out".to_vec()));
+        attempt.take(Event::Lost(Fault::new(Transient::ConnectionLost, "cut")));
+        attempt
+    }
+
+    /// Guards against megabytes for each run that ends in doubt, for as long as the machine is
+    /// in use.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_swept_is_let_go_of_while_the_machine_is_in_use() {
+        let host = host();
+        let first = entry("a", 1);
+        lose(&host, &first);
+        tokio::time::advance(OUTPUT_KEPT / 2).await;
+        lose(&host, &entry("a", 2));
+        assert_eq!(host.read(&first, Stream::Stdout, 0, 9).bytes, b"out");
+        tokio::time::advance(OUTPUT_KEPT / 2).await;
+        lose(&host, &entry("a", 3));
+        let chunk = host.read(&first, Stream::Stdout, 0, 9);
+        assert_eq!((chunk.offset, chunk.bytes.len()), (3, 0), "it is told as missing");
+        assert!(host.attempt(&first).is_some(), "its end is kept for longer");
+        tokio::time::advance(END_KEPT).await;
+        lose(&host, &entry("a", 4));
+        assert_eq!(host.attempts().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_is_gone_is_forgotten_and_no_other() {
+        let host = host();
+        let gone = Arc::downgrade(&lose(&host, &entry("a", 1)));
+        lose(&host, &entry("b", 1));
+        host.forget("a");
+        assert!(gone.upgrade().is_none() && !host.knows("a") && host.knows("b"));
+    }
 }

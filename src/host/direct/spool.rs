@@ -34,6 +34,12 @@ impl Spool {
         self.kept.extend(new);
     }
 
+    /// Lets go of all that is kept; offsets stay as they are.
+    pub(super) fn clear(&mut self) {
+        self.start = self.end();
+        self.kept = VecDeque::new();
+    }
+
     /// Offset behind the last byte taken.
     fn end(&self) -> u64 {
         self.start + self.kept.len() as u64

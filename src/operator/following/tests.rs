@@ -25,7 +25,7 @@ struct Cut(Mutex<usize>);
 #[async_trait]
 impl Host for Cut {
     async fn act(&self, _: &Plan, action: &Saved<Action>, _: Option<Material>) -> Seen {
-        panic!("not asked for: {}", action.get().verb())
+        panic!("not asked for: {:?}", action.get())
     }
 
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, max: u32) -> Result<Chunk, Fault> {
@@ -280,7 +280,7 @@ struct Deaf;
 #[async_trait]
 impl Host for Deaf {
     async fn act(&self, _: &Plan, action: &Saved<Action>, _: Option<Material>) -> Seen {
-        panic!("not asked for: {}", action.get().verb())
+        panic!("not asked for: {:?}", action.get())
     }
 
     async fn read(&self, _: &Entry, _: Stream, _: u64, _: u32) -> Result<Chunk, Fault> {

@@ -134,7 +134,8 @@ impl Supervisor {
         if Timestamp::now() < after(since, RETURN_GRACE) {
             return None;
         }
-        let way = stage.swept_next().map_or(&current.connection, |trace| &trace.connection);
+        let way =
+            stage.unswept().next().map_or(current.connection.as_str(), |left| left.connection);
         let connection = serde_json::from_str::<Connection>(way).ok()?;
         let hold = self.ways.missing(&connection).await.ok().flatten()?;
         let host = connection.hops.last().map(|hop| hop.name.clone()).unwrap_or_default();
@@ -225,7 +226,7 @@ impl Supervisor {
     fn meets_standing_fault(&self, stage: &Stage) -> bool {
         let standing = |cause: &Cause| matches!(cause, Cause::Standing(_));
         let seen = match &self.seen {
-            Seen::Unreachable(fault) => standing(&fault.cause),
+            Seen::Unreachable(fault) | Seen::Unswept { fault, .. } => standing(&fault.cause),
             Seen::Nothing
             | Seen::Prepared { .. }
             | Seen::Refused { .. }
