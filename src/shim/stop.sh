@@ -4,10 +4,11 @@
 # the attempt's marker in its environment, and what is in its cgroup. The supervisor and its
 # drains are in a session of their own and not reached: they record the end.
 
-# The living members of the tree in rc_found; 2 when this host offers no way to look.
+# The living members of the tree in rc_found, and in rc_moved who carried the marker and was
+# gone before it could be told to whom it handed it on; 2 when this host offers no way to look.
 # Needs rc_c, rc_cstart, rc_s, rc_sstart and rc_mark; rc_here is 1 when they are of this boot.
 rc_scan() {
-    rc_found=
+    rc_found= rc_moved=
     [ -r "$rc_proc/self/stat" ] || return 2
     rc_self
     rc_me=$rc_pid
@@ -15,6 +16,9 @@ rc_scan() {
     rc_table=$(cat "$rc_proc"/[0-9]*/stat 2>/dev/null)
     rc_set=$rc_carriers
     rc_read_table || return 2
+    for rc_l in $rc_marked; do
+        case $rc_nl$rc_rows in *"$rc_nl$rc_l "*) ;; *) rc_moved=$rc_l ;; esac
+    done
     rc_ours=0
     if [ "$rc_here" = 1 ] && [ "$rc_c" -gt 1 ] 2>/dev/null; then
         if rc_alive "$rc_c" "$rc_cstart"; then
@@ -28,28 +32,27 @@ rc_scan() {
     rc_close_over
 }
 
-# Pids of who carries the marker or is in the attempt's cgroup, in rc_carriers. Not every grep
-# looks behind a NUL: then the shell reads, which drops NULs.
+# Pids of who carries the marker or is in the attempt's cgroup, in rc_carriers; of the former
+# alone in rc_marked. Not every grep looks behind a NUL: then the shell reads.
 rc_find_carriers() {
-    rc_carriers=' '
+    rc_marked=
     case ${rc_sees:-} in
     '') rc_sees=0; printf 'a\0b\n' | grep -q b && rc_sees=1 ;;
     esac
+    rc_last_pid
+    rc_next=$rc_w
     if [ "$rc_sees" = 1 ]; then
         rc_set=$(grep -ls -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ)
         [ $? -le 2 ] || return 1
-    else
-        rc_set=
-        for rc_f in "$rc_proc"/[0-9]*/environ; do
-            while IFS= read -r rc_l || [ "$rc_l" ]; do
-                case $rc_l in *"REMOTE_COMMAND_RUN=$rc_mark"*) rc_set="$rc_set $rc_f" ;; esac
-            done 2>/dev/null <"$rc_f"
+        for rc_f in $rc_set; do
+            rc_f=${rc_f%/environ}
+            rc_note_carrier "${rc_f##*/}"
         done
+    else
+        for rc_f in "$rc_proc"/[0-9]*; do rc_ask "${rc_f##*/}"; done
     fi
-    for rc_l in $rc_set; do
-        rc_l=${rc_l%/environ}
-        rc_carriers="$rc_carriers${rc_l##*/} "
-    done
+    rc_find_new_carriers
+    rc_carriers=" $rc_marked"
     rc_find_scope || return 0
     for rc_f in $(find "$rc_scope" -name cgroup.procs 2>/dev/null); do
         while read -r rc_l; do
@@ -59,6 +62,43 @@ rc_find_carriers() {
     done
     # The cgroup may go while it is looked at, with the last of its processes.
     return 0
+}
+
+# Who came while the others were read: a process may hand the marker on and be gone before it
+# is its turn. Without a fork, which would be one more that came. To strike, it waits for them.
+rc_find_new_carriers() {
+    rc_tries=0
+    while [ "$rc_tries" -lt 2000 ] && rc_last_pid; do
+        rc_tries=$((rc_tries + 1))
+        # After the last pid there is they are given out from here again.
+        [ "$rc_w" -ge "$rc_next" ] || rc_next=299
+        if [ "$rc_w" -gt "$rc_next" ]; then
+            rc_next=$((rc_next + 1))
+            rc_ask "$rc_next"
+        elif [ -z "${rc_strike:-}" ]; then
+            return
+        fi
+    done
+}
+
+# The pid that was given out last, in rc_w. Fails where procfs does not tell (proc(5), loadavg).
+rc_last_pid() {
+    rc_w=0
+    { read -r rc_t rc_t rc_t rc_t rc_w; } 2>/dev/null <"$rc_proc/loadavg"
+    case $rc_w in '' | *[!0-9]*) rc_w=0; return 1 ;; esac
+}
+
+# Does process $1 carry the marker? A read drops NULs.
+rc_ask() {
+    while IFS= read -r rc_l || [ "$rc_l" ]; do
+        case $rc_l in *"REMOTE_COMMAND_RUN=$rc_mark"*) rc_note_carrier "$1" ;; esac
+    done 2>/dev/null <"$rc_proc/$1/environ"
+}
+
+# With rc_strike it is ended in the moment in which it is found.
+rc_note_carrier() {
+    rc_marked="$rc_marked$1 "
+    [ -z "${rc_strike:-}" ] || kill -s KILL "$1" 2>/dev/null
 }
 
 # Removes the attempt's cgroup unless somebody is in it.
@@ -160,9 +200,9 @@ rc_signal() {
 # Two scans in a row without a find. 2 when nobody can tell.
 rc_is_empty() {
     rc_scan || return 2
-    [ "$rc_found" ] && return 1
+    [ "$rc_found$rc_moved" ] && return 1
     rc_scan || return 2
-    [ "$rc_found" ] && return 1
+    [ "$rc_found$rc_moved" ] && return 1
     # Where other users' processes are hidden (hidepid), one of them may be of the tree.
     rc_stat 1 || rc_group_is_gone || return 2
     return 0
@@ -213,6 +253,7 @@ rc_kill() {
         esac
         rc_signal KILL
         # What forks faster than it is found.
+        [ -z "$rc_moved" ] || { rc_strike=1; rc_find_carriers; rc_strike=; }
         [ -z "$rc_scope" ] || { echo 1 >"$rc_scope/cgroup.kill"; } 2>/dev/null
         rc_tenth
         rc_i=$((rc_i + 1))

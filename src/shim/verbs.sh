@@ -143,10 +143,11 @@ rc_look_left() {
     rc_look
 }
 
-# Those that have ended before they could be named are no answer: then it is looked again.
+# Those that have ended before they could be named are no answer: then it is looked again. Who
+# hands the marker on each time it is looked is named by its last pid.
 rc_look() {
-    rc_tries=0 rc_named=
-    while [ -z "$rc_named" ] && [ "$rc_tries" -lt 3 ]; do
+    rc_looks=0 rc_named= rc_hops=0
+    while [ -z "$rc_named" ] && [ "$rc_looks" -lt 3 ]; do
         rc_is_empty
         case $? in
         0) rc_tree=empty; return ;;
@@ -154,22 +155,36 @@ rc_look() {
         esac
         rc_tree=alive
         rc_name_found
-        rc_tries=$((rc_tries + 1))
+        [ -z "$rc_moved" ] || rc_hops=$((rc_hops + 1))
+        rc_looks=$((rc_looks + 1))
     done
+    [ "$rc_named" ] || [ "$rc_hops" -lt 3 ] || rc_name_moved
 }
 
 rc_name_found() {
     for rc_l in $rc_found; do
-        rc_l=${rc_l%:*} rc_comm= rc_owner=0
+        rc_l=${rc_l%:*} rc_comm=
         rc_stat "$rc_l" || continue
         case $rc_state in Z | X) [ "$rc_threads" -gt 1 ] || continue ;; esac
         { IFS= read -r rc_comm; } 2>/dev/null <"$rc_proc/$rc_l/comm" || [ "$rc_comm" ] || continue
-        while read -r rc_t rc_w rc_x; do
-            case $rc_t in Uid:) rc_owner=$rc_w; break ;; esac
-        done 2>/dev/null <"$rc_proc/$rc_l/status"
+        rc_find_owner "$rc_l"
         rc_reply "left $rc_l $rc_owner $rc_comm"
         rc_named=1
     done
+}
+
+# Whose it was cannot be read any more: most likely ours.
+rc_name_moved() {
+    rc_find_owner self
+    rc_reply "left $rc_moved $rc_owner (moves on)"
+}
+
+# The user who process $1 belongs to, in rc_owner.
+rc_find_owner() {
+    rc_owner=0
+    while read -r rc_t rc_w rc_x; do
+        case $rc_t in Uid:) rc_owner=$rc_w; break ;; esac
+    done 2>/dev/null <"$rc_proc/$1/status"
 }
 
 # Words: boot, store, latest uptime, output limit, seconds to the deadline, seconds of grace,

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use remote_command::core::action::StopReason;
 use remote_command::core::record::{EntrySeen, Life, Tree};
@@ -22,6 +23,7 @@ under_every_shell! {
     who_may_not_be_signalled_is_named
     what_was_left_running_as_another_user_is_named
     a_tree_that_goes_on_forking_is_ended
+    a_process_that_moves_from_pid_to_pid_is_not_taken_for_gone
     a_process_whose_first_thread_is_over_is_alive
     a_name_with_parentheses_and_newlines_is_only_a_name
 }
@@ -195,6 +197,40 @@ async fn a_tree_that_goes_on_forking_is_ended(sh: Sh) {
     let record = attempt.kill(StopReason::Cancelled, None).await;
     assert_eq!(record.tree, Tree::Empty);
     assert!(!is_alive(pids[0]));
+}
+
+/// Each of them lives for a moment, and hands the marker on to a child in a session of its own.
+/// All of them hold the fifo, which ends when nobody does any more.
+const MOVING: &str = "import os, sys, time\n\
+    os.open(sys.argv[2], os.O_WRONLY)\n\
+    beats = os.open(os.environ['PIDS'], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n\
+    for beat in range(int(300 / float(sys.argv[1]))):\n\
+    \x20   os.write(beats, b'%d\\n' % os.getpid())\n\
+    \x20   if os.fork(): os._exit(0)\n\
+    \x20   os.setsid()\n\
+    \x20   time.sleep(float(sys.argv[1]))\n";
+
+async fn a_process_that_moves_from_pid_to_pid_is_not_taken_for_gone(sh: Sh) {
+    let rig = Rig::new(sh);
+    let python = programs::debian("python3", "python3").unwrap();
+    for pause in ["0.01", "0.05", "0.2"] {
+        let (beats, fifo) = (format!("beats-{pause}"), format!("fifo-{pause}"));
+        let (beats, fifo) = (rig.place.join(&beats), rig.place.join(&fifo));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let python = python.to_str().unwrap();
+        // The command itself stays: after its end nothing would be killed.
+        let stays = ["/bin/sh", "-c", "\"$@\"; sleep 300", "sh"];
+        let words = [&stays[..], &[python, "-c", MOVING, pause, fifo.to_str().unwrap()]].concat();
+        let mut attempt = rig.command(&words).env("PIDS", beats.to_str().unwrap());
+        attempt.launch().await;
+        let ended = tokio::task::spawn_blocking(move || fs::read(fifo).unwrap());
+        let moved = async || fs::read(&beats).is_ok_and(|text| text.len() > 20);
+        until(LIMIT, "it moves", moved).await.unwrap();
+        let killed = async || attempt.kill(StopReason::Cancelled, None).await.tree == Tree::Empty;
+        until(LIMIT, "it is said to be gone", killed).await.unwrap();
+        let gone = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        assert!(gone.is_ok(), "with a pause of {pause} s it is said to be gone, and lives on");
+    }
 }
 
 async fn a_process_whose_first_thread_is_over_is_alive(sh: Sh) {
