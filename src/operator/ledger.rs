@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::Resource;
 use tokio::time::sleep;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::events::{Announcement, Announcer};
 use super::following::Following;
@@ -181,6 +181,13 @@ impl Journal for Entry<'_> {
                 Err(NotSaved::Overtaken)
             }
             Some(Acknowledged::Gone) => Err(NotSaved::Gone),
+            // Nothing is launched for an object that is being deleted. What is done instead may
+            // be done again (the record's rule 14), as it is by an operator that begins anew
+            // from the stage that is stored; and nobody will read the result.
+            Some(Acknowledged::Refused(why)) if stage.deleting.is_some() => {
+                warn!(name = self.ledger.key.name, why, "cleaned up although it cannot be saved");
+                Ok(())
+            }
             Some(Acknowledged::Refused(why)) => Err(NotSaved::Refused(why)),
             None => Err(NotSaved::Failed(io::Error::other("the status writer has ended"))),
         }

@@ -63,9 +63,9 @@ async fn a_command_whose_status_is_refused_starts_nothing_and_hears_a_cancel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleting_a_command_whose_status_is_refused_ends() {
+async fn deleting_a_command_whose_status_is_refused_stops_it_and_cleans_up() {
     let world = World::new().await;
-    let spec = json!({"command": ["sleep", "1000"], "timeouts": {"cleanup": "2s"}});
+    let spec = json!({"command": ["sleep", "1000"], "timeouts": {"termination": "1s"}});
     world.command("running", spec).await;
     world.reaches("it runs", async || world.sleepers() == 1).await;
     refuse_unless(&world, "false").await;
@@ -75,9 +75,25 @@ async fn deleting_a_command_whose_status_is_refused_ends() {
         world.delete(name).await;
         world.is_gone(name).await;
     }
-    let note = world.tells("running", "Abandoned").await;
-    assert!(note.contains("may be alive"), "{note}");
-    assert!(world.events("waiting").await.iter().all(|(reason, _)| reason != "Abandoned"));
+    assert_eq!(world.sleepers(), 0);
+    assert_eq!(world.kept_output(), Vec::<std::path::PathBuf>::new());
+    for name in ["waiting", "running"] {
+        assert!(world.events(name).await.iter().all(|(reason, _)| reason != "Abandoned"));
+    }
+}
+
+/// Somebody wrote a later attempt into the status: the fences refuse ours from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_somebody_has_changed_by_hand_does_not_hold_deletion() {
+    let world = World::new().await;
+    let spec = json!({"command": ["sleep", "1000"], "timeouts": {"termination": "1s"}});
+    world.command("forged", spec).await;
+    world.runs("forged").await;
+    let patch = Patch::Merge(json!({"status": {"attempt": 2}}));
+    world.commands().patch_status("forged", &PatchParams::default(), &patch).await.unwrap();
+    world.delete("forged").await;
+    world.is_gone("forged").await;
+    assert_eq!(world.sleepers(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
