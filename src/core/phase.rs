@@ -263,7 +263,7 @@ fn running<'a>(stage: &Stage, attempt: &'a Attempt) -> Shown<'a> {
     let (reason, message) = if stopping {
         ("Stopping", format!("being stopped on {host}"))
     } else if let Some(uncertain) = &attempt.uncertain {
-        ("Reattaching", format!("{host} does not answer: {}", uncertain.message))
+        ("Reattaching", format!("{host} cannot be asked: {}", uncertain.message))
     } else if attempt.is_verify() {
         ("Verifying", format!("the check runs on {host}"))
     } else {

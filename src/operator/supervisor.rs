@@ -44,8 +44,10 @@ use crate::step::{Reach, Step, Turned};
 /// Pause before a turn that could not be taken is taken again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How soon to look again in the moment between a command's end and the record of it.
+/// How soon to look again in the moment between a command's end and the record of it, and how
+/// often: Finishing in status is one more write, and says little.
 const BETWEEN: Duration = Duration::from_millis(100);
+const LOOKS_BETWEEN: u32 = 10;
 
 /// What comes after a turn.
 enum Next {
@@ -72,8 +74,8 @@ pub struct Supervisor {
     overtaken: Option<Arc<RemoteCommand>>,
     /// The outcome was reached under this supervision.
     ended_here: bool,
-    /// The last sight was one of between a command's end and the record of it.
-    between: bool,
+    /// How many sights in a row were of between a command's end and the record of it.
+    between: u32,
 }
 
 impl Supervisor {
@@ -106,7 +108,7 @@ impl Supervisor {
             obstacles: Obstacles::new(lookup.clone()),
             overtaken: None,
             ended_here: false,
-            between: false,
+            between: 0,
         };
         supervisor.adopt(&object);
         if supervisor.stage.as_ref().is_some_and(|stage| stage::live(stage).is_some()) {
@@ -210,8 +212,8 @@ impl Supervisor {
                 let mut hearing = Hearing::new(&self.seat.object, object);
                 self.following.observe(&wishes.source, &seen, &host, Some(&mut hearing)).await;
                 self.stage = Some(stage);
-                let was_between = std::mem::replace(&mut self.between, is_between(&seen));
-                if self.between && !was_between {
+                self.between = if is_between(&seen) { self.between.saturating_add(1) } else { 0 };
+                if (1..=LOOKS_BETWEEN).contains(&self.between) {
                     self.seen = Seen::Nothing;
                     return Next::Wait(Instant::now() + BETWEEN);
                 }
@@ -279,7 +281,7 @@ impl Supervisor {
 }
 
 /// Whether a command was seen gone, and its supervisor about to put the exit on record. That is
-/// a moment, and worth a second look before it is saved and shown.
+/// a moment, and worth a few more looks before it is saved and shown.
 fn is_between(seen: &Seen) -> bool {
     let Seen::Host { record, .. } = seen else { return false };
     match &record.entry {

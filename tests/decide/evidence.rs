@@ -119,7 +119,7 @@ fn a_silence_is_told_in_the_latest_words_where_somebody_has_to_mend_something() 
         desk.at_ms += 1000;
         desk.fault_saying(cause, words);
         let said = summary(&desk.plan, &desk.stage).message;
-        assert_eq!(said, format!("db-1 does not answer: {told}"));
+        assert_eq!(said, format!("db-1 cannot be asked: {told}"));
     }
     let uncertain = desk.stage.current.and_then(|current| current.uncertain);
     let began = uncertain.map(|uncertain| uncertain.since.as_millisecond());

@@ -93,6 +93,26 @@ fn a_standing_fault_stalls_at_once_and_fails_at_the_queue_limit() {
     assert_eq!(desk.ending(), Some(Ending::Failed(Failure::HostKeyMismatch)));
 }
 
+/// Guards against a disk that was full for a moment and held commands for five minutes.
+#[test]
+fn what_only_the_host_can_mend_is_looked_at_again_each_minute_and_other_standing_faults_rarely() {
+    for (fault, pace) in [(Standing::HostUnusable, 60), (Standing::HostKeyMismatch, 300)] {
+        let mut desk = Desk::of(Idempotency::NonIdempotent);
+        desk.wake();
+        desk.fault(fault);
+        for round in 0..2 {
+            assert!(desk.pass(pace - 1).action.is_none(), "{fault:?} in round {round}");
+            let decision = desk.pass(1);
+            assert!(matches!(decision.action, Some(Action::Prepare { .. })), "{fault:?}");
+            desk.fault(fault);
+            // The moment lasts for a fifth of the pace.
+            desk.at_ms += pace * 200;
+            assert!(desk.wake().action.is_none(), "{fault:?} in round {round}");
+            desk.at_ms -= pace * 200;
+        }
+    }
+}
+
 #[test]
 fn a_transient_fault_is_written_once_and_names_the_failure_at_the_limit() {
     let mut desk = Desk::of(Idempotency::NonIdempotent);

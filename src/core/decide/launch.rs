@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::core::action::{Action, Entry, Expect, Kind, Seen};
 use crate::core::backoff;
-use crate::core::fault::Cause;
+use crate::core::fault::{Cause, Standing};
 use crate::core::outcome::Fate;
 use crate::core::plan::{Execution, Idempotency};
 use crate::core::record::Identity;
@@ -18,8 +18,10 @@ use super::ask::{STANDING_PACE, earliest};
 
 /// A launch is refused by the host when it arrives later than this after its Prepare.
 const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
-/// How long after such a moment it may still be used.
-const STANDING_WINDOW: Duration = Duration::from_secs(60);
+/// The same for what is mended on the host, where no object tells of it: a disk that was full.
+const MENDED_THERE_PACE: Duration = Duration::from_secs(60);
+/// For how much of such an interval its beginning may still be used: a fifth.
+const STANDING_WINDOW: u32 = 5;
 
 impl Turn<'_> {
     /// The next step of a run that waits and whose earlier attempt is fenced.
@@ -74,7 +76,8 @@ impl Turn<'_> {
         let since = Duration::try_from(self.now.at.duration_since(waiting.since));
         let elapsed = since.unwrap_or_default();
         if waiting.on.is_standing() {
-            return after(waiting.since, STANDING_PACE.saturating_mul(slot(elapsed) + 1));
+            let pace = waiting.on.pace();
+            return after(waiting.since, pace.saturating_mul(slot(elapsed, pace) + 1));
         }
         let nominal = backoff::by_age(elapsed, retry.initial, retry.max);
         after(self.now.at, backoff::jittered(nominal, self.now.seed))
@@ -86,8 +89,10 @@ impl Turn<'_> {
         let waiting = self.stage.waiting.as_ref().filter(|w| w.on.is_standing())?;
         let since = Duration::try_from(self.now.at.duration_since(waiting.since));
         let elapsed = since.unwrap_or_default();
-        let reached = STANDING_PACE.saturating_mul(slot(elapsed));
-        let open = slot(elapsed) > 0 && elapsed.saturating_sub(reached) < STANDING_WINDOW;
+        let pace = waiting.on.pace();
+        let passed = slot(elapsed, pace);
+        let since = elapsed.saturating_sub(pace.saturating_mul(passed));
+        let open = passed > 0 && since < pace / STANDING_WINDOW;
         if open || waiting.poke != self.asked.poke { None } else { Some(self.next_try()) }
     }
 
@@ -211,11 +216,23 @@ impl WaitingOn {
             | Self::Hold(..) => false,
         }
     }
+
+    /// How often a standing fault is looked at again by itself. What a host refuses is cheap to
+    /// ask again over a connection that stands; a login or a key that is refused is not.
+    fn pace(&self) -> Duration {
+        match self {
+            Self::Fault(Cause::Standing(Standing::HostUnusable | Standing::RunAsRestricted)) => {
+                MENDED_THERE_PACE
+            }
+            Self::Fault(_) | Self::HostChanged | Self::Hold(..) => STANDING_PACE,
+        }
+    }
 }
 
-/// How many standing intervals have passed.
-fn slot(elapsed: Duration) -> u32 {
-    u32::try_from(elapsed.as_secs() / STANDING_PACE.as_secs()).unwrap_or(u32::MAX - 1)
+/// How many intervals of a standing fault have passed.
+fn slot(elapsed: Duration, pace: Duration) -> u32 {
+    let passed = elapsed.as_secs().checked_div(pace.as_secs()).unwrap_or_default();
+    u32::try_from(passed).unwrap_or(u32::MAX - 1)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
