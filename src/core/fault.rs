@@ -24,14 +24,20 @@ pub enum Cause {
     Ours(Ours),
 }
 
+/// Faults that may pass by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transient {
+    /// The address has no entry, or no name server answered.
     NameResolutionFailed,
+    /// Nothing listens at the port (TCP reset).
     ConnectionRefused,
     /// No route, network down, connection reset before the banner.
     HostUnreachable,
+    /// No connection within `timeouts.connect`.
     ConnectTimeout,
+    /// No banner, or no end of the key exchange, within `timeouts.handshake` (RFC 4253).
     HandshakeTimeout,
+    /// No verdict on a credential within `timeouts.authenticate` (RFC 4252).
     AuthenticationTimeout,
     /// The server turned us away for now (MaxStartups, penalties).
     Throttled,
@@ -45,13 +51,20 @@ pub enum Transient {
     WrongHost,
 }
 
+/// Faults that stay until somebody mends something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Standing {
+    /// No key is known for this host, so none is accepted.
     HostKeyUnknown,
+    /// The server showed another key than the known ones.
     HostKeyMismatch,
+    /// The key it showed is marked `@revoked` (sshd(8), known_hosts).
     HostKeyRevoked,
+    /// Every credential we have was refused.
     AuthenticationRejected,
+    /// The Secret holds no key, or one that cannot be used.
     CredentialsInvalid,
+    /// The server offers nothing that we use (RFC 4253, 7.1).
     NoCommonAlgorithm,
     /// No usable shell, state directory or tool on the host.
     HostUnusable,
@@ -61,6 +74,7 @@ pub enum Standing {
     RunAsRestricted,
 }
 
+/// Faults of this program or of its libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ours {
     /// The far side answered something the protocol does not allow.
@@ -93,6 +107,7 @@ impl Cause {
 }
 
 impl Transient {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::NameResolutionFailed => "NameResolutionFailed",
@@ -111,6 +126,7 @@ impl Transient {
 }
 
 impl Standing {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::HostKeyUnknown => "HostKeyUnknown",
@@ -127,6 +143,7 @@ impl Standing {
 }
 
 impl Ours {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::ProtocolError => "ProtocolError",

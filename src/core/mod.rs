@@ -1,9 +1,8 @@
 //! The pure middle: what is wanted, what is known, what to do next.
 //!
 //! Nothing in here performs I/O, reads a clock or rolls dice: time and
-//! randomness are arguments. It imports std, serde, schemars and jiff's types
-//! and nothing else; the lint level below and `tests/architecture.rs` hold it
-//! to that.
+//! randomness are arguments. It imports std, serde and jiff's types and nothing
+//! else; the lint level below and `tests/architecture.rs` hold it to that.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -49,19 +49,33 @@ pub enum Fate {
 /// What is known about the process, and how it was learned: the words of `status.evidence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Evidence {
+    /// Revoked, or turned away: it did not start and never will.
     NeverStarted,
+    /// The host's record has an exit code.
     Exited,
+    /// The host's record has a signal.
     Signaled,
+    /// The server told the end on the channel (Direct).
     ExitStatusReceived,
+    /// Ended for a reason that stands on the host, and nothing of it is alive.
     StoppedByUs,
+    /// The process is there: boot identity, pid and start time agree.
     StillRunning,
+    /// The process is gone, and its supervisor about to record the end.
     Finishing,
+    /// The host is in another boot and has no exit record.
     LostByReboot,
+    /// Same boot, both processes gone, no exit record.
     LostNoRecord,
+    /// The entry is gone from the host.
     RecordWiped,
+    /// The host went back to an earlier state of the same boot.
     HostRolledBack,
+    /// The channel that carried it is gone (Direct).
     ConnectionLost,
+    /// The host cannot be asked.
     Unreachable,
+    /// Another machine answers at its address.
     WrongHost,
 }
 
@@ -92,6 +106,7 @@ pub enum Ending {
     Unknown(Doubt),
 }
 
+/// Why a run succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Success {
     /// The exit code counts as success.
@@ -102,19 +117,31 @@ pub enum Success {
     Resolved,
 }
 
+/// Why a run failed: never a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure {
+    /// The exit code does not count as success.
     NonZeroExit,
+    /// A signal that was not ours ended it.
     Signaled,
+    /// Stopped after `timeouts.execution`, in host time.
     ExecutionTimeout,
+    /// Stopped after `timeouts.idle` without output.
     IdleTimeout,
+    /// Stopped, or not begun, because `spec.cancel` was set.
     Cancelled,
+    /// The host has no such program or working directory.
     CommandNotFound,
+    /// The program may not be executed, or its directory not be entered.
     PermissionDenied,
+    /// The check before the first attempt could not tell: nothing started.
     VerifyFailed,
+    /// A person said so.
     Resolved,
     // From here on: only when every attempt of the run never started.
+    /// Not launched within `timeouts.queue`, for a reason that has no word of its own here.
     QueueTimeout,
+    /// As the [`Transient`] or [`Standing`] of the same name, and so are those that follow.
     ConnectTimeout,
     HandshakeTimeout,
     AuthenticationTimeout,
@@ -129,20 +156,29 @@ pub enum Failure {
     HostUnusable,
     ForcedCommand,
     RunAsRestricted,
+    /// The host was not the one any more that had been prepared.
     HostChanged,
 }
 
+/// Why nobody can say how a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Doubt {
+    /// As the [`Loss`] of the same name, and so are the next three.
     LostByReboot,
     LostNoRecord,
     RecordWiped,
     HostRolledBack,
+    /// The host could not be asked within `timeouts.resolve`.
     Unreachable,
+    /// Only another machine answered within `timeouts.resolve`.
     WrongHost,
+    /// As the [`Loss`] of the same name.
     ConnectionLost,
+    /// Processes of it are alive and could not be ended.
     SurvivorsRemain,
+    /// The check after a loss could not tell.
     VerifyInconclusive,
+    /// An earlier attempt may be alive, so no other was begun.
     PreviousAttemptUncertain,
 }
 
@@ -196,6 +232,7 @@ impl Ending {
 }
 
 impl Success {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Completed => "Completed",
@@ -206,6 +243,7 @@ impl Success {
 }
 
 impl Failure {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::NonZeroExit => "NonZeroExit",
@@ -270,6 +308,7 @@ impl Failure {
 }
 
 impl Doubt {
+    /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
         match self {
             Self::LostByReboot => "LostByReboot",
