@@ -40,13 +40,17 @@ insist_on_family() {
     for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do kill -KILL "$child"; done
     kill -KILL "$1"
 }
+marks=
+note_mark() { marks=$marks${marks:+$newline}$1; }
+# One grep for all marks: a suite has hundreds of them, and a machine hundreds of processes.
 insist_on_marked() {
-    for environment in /proc/[0-9]*/environ; do
-        if grep -qzxF -e "$1" "$environment" 2>/dev/null; then
+    [ "$marks" ] || return 0
+    printf '%s\n' "$marks" |
+        LC_ALL=C grep --line-buffered -lzxF -f - /proc/[0-9]*/environ 2>/dev/null |
+        while IFS= read -r environment; do
             pid=${environment#/proc/}
             kill -KILL "${pid%/environ}"
-        fi
-    done
+        done
 }
 count() {
     set -- $1
@@ -66,8 +70,9 @@ remove_namespace() { if ip netns pids "$1"; then ip netns delete "$1"; fi; }
 remove_user() { if id "$1"; then userdel -f "$1"; fi; }
 
 PATH=$PATH:/usr/sbin:/sbin
+each marked note_mark
 each family insist_on_family
-each marked insist_on_marked
+insist_on_marked
 each process ask
 tries=0
 alive=1
@@ -79,7 +84,7 @@ while [ $alive = 1 ] && [ $tries -lt 50 ]; do
 done
 each process insist
 # Again: one of them may have forked in the meantime.
-each marked insist_on_marked
+insist_on_marked
 each cgroup remove_cgroup
 each namespace remove_namespace
 each user remove_user
