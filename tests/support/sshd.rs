@@ -296,13 +296,17 @@ impl Sshd {
         Ok(sshd)
     }
 
-    /// Starts listening on the same port, after [`Sshd::stop`].
+    /// Starts listening on the same port, after [`Sshd::stop`]. The connections that asked
+    /// whether it listens have ended when it returns, and are in the log.
     pub fn go_on(&self) -> Result<()> {
         let mut listener = self.recipe.program()?.start()?;
         keeper::family(listener.identity())?;
         let answered = block_until(READY_LIMIT, || self.recipe.answers() || listener.has_ended());
         if !answered || listener.has_ended() {
             return Err(format!("sshd did not start:\n{}", listener.program().last_words()).into());
+        }
+        if !block_until(READY_LIMIT, || processes::children(listener.pid()).is_empty()) {
+            return Err("sshd holds on to a connection that has ended".into());
         }
         *self.listener() = Some(listener);
         Ok(())
