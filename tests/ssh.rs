@@ -39,14 +39,27 @@ async fn fails(transport: &dyn Transport, cause: impl Into<Cause>, least: Durati
     let end = run(transport, "true").await;
     let took = began.elapsed();
     assert_eq!(lost(&end), cause.into(), "{end:?}");
-    assert!(took >= least && took < least + Duration::from_secs(3), "{took:?}");
+    assert!(took >= least && took < least + SOON, "{took:?}");
     end.lost.unwrap().message
 }
 
-const SOON: Duration = Duration::ZERO;
+/// For what happens without a limit running out.
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// What a slow machine may add to a limit, or take where none runs out.
+const SOON: Duration = Duration::from_secs(8);
 
 fn plain(hosts: &Hosts, port: u16) -> Arc<dyn Transport> {
-    let way = Way::to_port(port, "somebody").trusting("x").limits(800, 900, 700);
+    dialled(hosts, &Way::to_port(port, "somebody"))
+}
+
+/// With limits for connecting and for the handshake that soon run out.
+fn hasty(hosts: &Hosts, port: u16) -> Arc<dyn Transport> {
+    dialled(hosts, &Way::to_port(port, "somebody").limits(800, 900, 700))
+}
+
+fn dialled(hosts: &Hosts, way: &Way) -> Arc<dyn Transport> {
+    let way = way.clone().trusting("x");
     let key = odd::new_key().to_openssh(Default::default()).unwrap();
     hosts.transport("default", &way.connection(), Secrets::with_key(&key))
 }
@@ -54,7 +67,7 @@ fn plain(hosts: &Hosts, port: u16) -> Arc<dyn Transport> {
 #[tokio::test]
 async fn what_fails_before_the_handshake_has_its_own_reasons() {
     let hosts = Hosts::new();
-    fails(plain(&hosts, 1).as_ref(), Transient::ConnectionRefused, SOON).await;
+    fails(plain(&hosts, 1).as_ref(), Transient::ConnectionRefused, AT_ONCE).await;
 
     let mut way = Way::to_port(22, "somebody").trusting("x");
     way.hop().address = "no-such-host.invalid".to_owned();
@@ -64,16 +77,16 @@ async fn what_fails_before_the_handshake_has_its_own_reasons() {
     assert_eq!(lost(&end), Transient::NameResolutionFailed.into());
 
     let hung_up = Plain::start("", true).await;
-    fails(plain(&hosts, hung_up.port).as_ref(), Transient::HostUnreachable, SOON).await;
+    fails(plain(&hosts, hung_up.port).as_ref(), Transient::HostUnreachable, AT_ONCE).await;
 
     for text in ["Exceeded MaxStartups\r\n", "Not allowed at this time\r\n"] {
         let busy = Plain::start(text, true).await;
-        let said = fails(plain(&hosts, busy.port).as_ref(), Transient::Throttled, SOON).await;
+        let said = fails(plain(&hosts, busy.port).as_ref(), Transient::Throttled, AT_ONCE).await;
         assert!(said.contains(text.trim()), "{said}");
     }
 
     let web = Plain::start("HTTP/1.1 400 Bad Request\r\n\r\n", true).await;
-    let said = fails(plain(&hosts, web.port).as_ref(), Ours::ProtocolError, SOON).await;
+    let said = fails(plain(&hosts, web.port).as_ref(), Ours::ProtocolError, AT_ONCE).await;
     assert!(said.contains("HTTP/1.1 400"), "{said}");
 }
 
@@ -90,7 +103,7 @@ async fn a_connection_that_is_not_accepted_times_out() {
         queued.push(tokio::time::timeout(Duration::from_millis(200), one).await);
     }
     let hosts = Hosts::new();
-    let transport = plain(&hosts, address.port());
+    let transport = hasty(&hosts, address.port());
     fails(transport.as_ref(), Transient::ConnectTimeout, Duration::from_millis(800)).await;
 }
 
@@ -99,7 +112,7 @@ async fn a_silent_or_stalling_handshake_times_out_and_leaves_no_socket() {
     for (words, missing) in [("", "banner"), ("SSH-2.0-odd\r\n", "key exchange")] {
         let server = Plain::start(words, false).await;
         let hosts = Hosts::new();
-        let transport = plain(&hosts, server.port);
+        let transport = hasty(&hosts, server.port);
         let limit = Duration::from_millis(900);
         let said = fails(transport.as_ref(), Transient::HandshakeTimeout, limit).await;
         assert!(said.contains(missing), "{said}");
@@ -138,7 +151,8 @@ async fn a_reason_to_disconnect_during_the_handshake_is_told() {
     text.extend(vec![0; padding]);
     let text: &'static str = String::from_utf8(text).unwrap().leak();
     let server = Plain::start(text, false).await;
-    let said = fails(plain(&Hosts::new(), server.port).as_ref(), Transient::Throttled, SOON).await;
+    let said =
+        fails(plain(&Hosts::new(), server.port).as_ref(), Transient::Throttled, AT_ONCE).await;
     assert!(said.contains("come back later"), "{said}");
 }
 
@@ -179,7 +193,8 @@ async fn who_waits_for_a_session_tries_again_when_a_failed_dial_has_rested() {
     let second = tokio::spawn(async move { transport.open("second").await.map(drop) });
     until(LIMIT, "it dials", async || server.counts.connections() == 2).await.unwrap();
     server.counts.hangs_up.store(false, Ordering::SeqCst);
-    let brief = Duration::from_secs(5);
+    // A turn in the queue may take 30 seconds; the rest of a failed dial takes one.
+    let brief = Duration::from_secs(20);
     tokio::time::timeout(brief, second).await.unwrap().unwrap().unwrap();
 }
 
@@ -187,7 +202,7 @@ async fn who_waits_for_a_session_tries_again_when_a_failed_dial_has_rested() {
 async fn a_host_sees_few_handshakes_at_once() {
     let server = Plain::start("", false).await;
     let hosts = Hosts::new();
-    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 1000, 1000);
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(5000, 1000, 1000);
     let key = odd::new_key().to_openssh(Default::default()).unwrap();
     let most = AtomicUsize::new(0);
     let all = async {
@@ -220,7 +235,7 @@ async fn a_host_sees_few_handshakes_at_once() {
 #[tokio::test]
 async fn shutting_down_during_the_key_exchange_leaves_no_socket() {
     let server = Plain::start("SSH-2.0-odd\r\n", false).await;
-    let way = Way::to_port(server.port, "somebody").trusting("x").limits(1000, 4000, 1000);
+    let way = Way::to_port(server.port, "somebody").trusting("x").limits(5000, 60_000, 1000);
     let key = odd::new_key().to_openssh(Default::default()).unwrap();
     let hosts = Hosts::new();
     let transport = hosts.transport("default", &way.connection(), Secrets::with_key(&key));
@@ -230,14 +245,14 @@ async fn shutting_down_during_the_key_exchange_leaves_no_socket() {
     hosts.shutdown().await;
     assert_eq!(lost(&waiting.await.unwrap()), Transient::ConnectionLost.into());
     until(LIMIT, "closed", async || server.counts.ended() == 1).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn authentication_that_never_ends_times_out() {
     let server = Server::start(Odd::AuthSilent).await;
     let hosts = Hosts::new();
-    let way = to(&server).limits(1000, 5000, 900);
+    let way = to(&server).limits(5000, 20_000, 900);
     let limit = Duration::from_millis(900);
     let transport = transport(&hosts, &server, &way);
     fails(transport.as_ref(), Transient::AuthenticationTimeout, limit).await;
@@ -286,6 +301,9 @@ async fn a_caller_who_gives_up_leaves_no_channel() {
     let hosts = Hosts::new();
     let way = to(&server);
     let transport = transport(&hosts, &server, &way);
+    // What is given up is the channel, not the handshake before it.
+    let secrets = Secrets::with_key(&server.client_key);
+    hosts.check("default", &way.connection(), secrets).await.unwrap();
     let brief = Duration::from_millis(500);
     assert!(tokio::time::timeout(brief, transport.open("true")).await.is_err());
     until(LIMIT, "closed", async || server.counts.closes() == 1).await.unwrap();
@@ -309,7 +327,7 @@ async fn an_exec_that_is_refused_or_never_acknowledged_is_told() {
     let server = Server::start(Odd::ExecRefused).await;
     let hosts = Hosts::new();
     let refusing = transport(&hosts, &server, &to(&server));
-    fails(refusing.as_ref(), Standing::HostUnusable, SOON).await;
+    fails(refusing.as_ref(), Standing::HostUnusable, AT_ONCE).await;
 
     let server = Server::start(Odd::ExecSilent).await;
     let silent = transport(&hosts, &server, &to(&server));
@@ -317,7 +335,7 @@ async fn an_exec_that_is_refused_or_never_acknowledged_is_told() {
 
     let server = Server::start(Odd::ExecFlood).await;
     let flooding = transport(&hosts, &server, &to(&server));
-    fails(flooding.as_ref(), Ours::ProtocolError, SOON).await;
+    fails(flooding.as_ref(), Ours::ProtocolError, AT_ONCE).await;
 }
 
 #[tokio::test]
@@ -339,7 +357,7 @@ async fn the_end_is_told_in_any_order_and_only_with_a_status() {
     let began = Instant::now();
     let end = run(transport(&hosts, &server, &to(&server)).as_ref(), "true").await;
     assert_eq!((end.status, end.closed, end.detached), (Some(3), false, true));
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     until(LIMIT, "closed by us", async || server.counts.closes() == 1).await.unwrap();
 }
 
@@ -358,14 +376,14 @@ async fn a_link_that_stalls_under_a_running_command_is_noticed() {
     let link = Link::start(server.port).await.unwrap();
     let hosts = Hosts::new();
     let way = Way::to_port(link.port(), "somebody").pinning(&server.fingerprint);
-    let way = way.keep_alive(300, 3);
+    let way = way.keep_alive(1000, 3);
     let transport = transport(&hosts, &server, &way);
     let channel = transport.open("true").await.unwrap();
     link.stall();
     let began = Instant::now();
     let end = finish(channel).await;
     assert_eq!(lost(&end), Transient::ConnectionLost.into());
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -418,7 +436,7 @@ async fn a_dead_host_is_not_hammered_and_all_are_told_at_once() {
     for cause in futures::future::join_all(all).await {
         assert_eq!(cause, Transient::HostUnreachable.into());
     }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert!(server.counts.connections() <= 4, "{}", server.counts.connections());
 }
 
