@@ -1,153 +1,33 @@
 //! `execution: Direct` against real OpenSSH servers.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "sessions/direct.rs"]
+mod direct;
 #[path = "sessions/odd.rs"]
 mod odd;
 mod sessions;
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use direct::{Machine, direct_of, entry, plan, value};
 use odd::{Launch, Odd, Server};
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
 use remote_command::core::fault::{Cause, Standing, Transient};
-use remote_command::core::plan::{
-    Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
-};
+use remote_command::core::plan::{Direct, Execution, Plan, Verify};
 use remote_command::core::record::{Claimed, DirectSeen, EntrySeen};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
 use sessions::{LIMIT, Secrets, Way};
 use support::login::Login;
-use support::sshd::{Kind as Key, Options, Sshd};
+use support::sshd::{Options, Sshd};
 use support::{programs, until};
-use zeroize::Zeroizing;
-
-fn plan(argv: &[&str]) -> Plan {
-    let minute = Duration::from_secs(60);
-    Plan {
-        uid: "uid".to_owned(),
-        host: "local".to_owned(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Direct(Direct {
-            no_shell: false,
-            forced_command: false,
-            may_overlap: false,
-        }),
-        verify: None,
-        limits: Limits {
-            queue: minute,
-            execution: minute,
-            idle: None,
-            termination: minute,
-            resolve: minute,
-            cleanup: minute,
-        },
-        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1 << 30,
-        },
-    }
-}
-
-fn entry(attempt: i32, kind: Kind) -> Entry {
-    let token = format!("{attempt:032x}");
-    let (uid, machine) = ("uid".to_owned(), String::new());
-    Entry { uid, run: 1, attempt, kind, token, machine, run_as: None }
-}
 
 fn sweep() -> Action {
     let (machine, store) = (String::new(), String::new());
     Action::Sweep { uid: "uid".to_owned(), machine, store, run_as: None }
-}
-
-/// One machine, and attempts on it.
-struct Machine {
-    host: Arc<dyn Host>,
-}
-
-impl Machine {
-    fn of(hosts: &Hosts, sshd: &Sshd) -> Self {
-        let secrets = Secrets::with_key(&sshd.private_key(Key::Ed25519).unwrap());
-        Self { host: hosts.host("default", &Way::to(sshd).connection(), secrets) }
-    }
-
-    fn of_odd(hosts: &Hosts, server: &Server) -> Self {
-        let way = Way::to_port(server.port, "somebody").trusting(&server.known_hosts);
-        let secrets = Secrets::with_key(&server.client_key);
-        Self { host: hosts.host("default", &way.connection(), secrets) }
-    }
-
-    async fn prepare(&self, plan: &Plan, attempt: i32) -> Seen {
-        self.act(plan, Action::Prepare { entry: entry(attempt, Kind::Command) }).await
-    }
-
-    async fn act(&self, plan: &Plan, action: Action) -> Seen {
-        self.host.act(plan, &Saved::for_test(action), None).await
-    }
-
-    async fn launch_with(&self, plan: &Plan, entry: &Entry, material: Material) -> DirectSeen {
-        let expect = Expect { boot: String::new(), store: String::new(), latest_uptime_ms: 0 };
-        let launch = Action::Launch { entry: entry.clone(), expect };
-        direct_of(self.host.act(plan, &Saved::for_test(launch), Some(material)).await)
-    }
-
-    async fn launch(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
-        self.launch_with(plan, entry, Material::default()).await
-    }
-
-    async fn probe(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
-        direct_of(self.act(plan, Action::Probe { entry: entry.clone() }).await)
-    }
-
-    async fn end(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
-        let running = async || self.probe(plan, entry).await != DirectSeen::Running;
-        until(LIMIT, "the command ends", running).await.unwrap();
-        self.probe(plan, entry).await
-    }
-
-    async fn output(&self, entry: &Entry, stream: Stream) -> String {
-        let mut all = Vec::new();
-        loop {
-            let chunk = self.host.read(entry, stream, all.len() as u64, 5000).await.unwrap();
-            if chunk.bytes.is_empty() {
-                return String::from_utf8(all).unwrap();
-            }
-            all.extend(chunk.bytes);
-        }
-    }
-
-    /// Launches, waits for the end, and gives exit code and both streams.
-    async fn run(&self, plan: &Plan, attempt: i32, material: Material) -> (i32, String, String) {
-        let entry = entry(attempt, Kind::Command);
-        self.launch_with(plan, &entry, material).await;
-        let DirectSeen::Exited(exit) = self.end(plan, &entry).await else {
-            panic!("{:?}", self.probe(plan, &entry).await)
-        };
-        let out = self.output(&entry, Stream::Stdout).await;
-        (exit.code(), out, self.output(&entry, Stream::Stderr).await)
-    }
-}
-
-fn direct_of(seen: Seen) -> DirectSeen {
-    match seen {
-        Seen::Direct { seen, .. } => seen,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn value(text: &str) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(text.as_bytes().to_vec())
 }
 
 const NASTY: &str = " $HOME `id` $(id) \\n 'x' \"y\" ; & | * ? ~ ! \t é\n\n--x\n";
@@ -356,7 +236,8 @@ async fn signals_end_it_and_the_signal_is_told() {
     let terminate = Action::Terminate { entry: entry.clone(), reason, processes, grace_ms };
     assert_eq!(direct_of(machine.act(&plan, terminate).await), DirectSeen::Running);
     let kill = Action::Kill { entry: entry.clone(), reason, processes: None };
-    let DirectSeen::Exited(exit) = direct_of(machine.act(&plan, kill).await) else { panic!() };
+    direct_of(machine.act(&plan, kill).await);
+    let DirectSeen::Exited(exit) = machine.end(&plan, &entry).await else { panic!() };
     assert_eq!(exit.signal(), Some("KILL"));
 }
 

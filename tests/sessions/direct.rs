@@ -1,0 +1,141 @@
+//! One machine to which Direct commands go, and attempts on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remote_command::core::action::{Action, Entry, Expect, Kind, Seen};
+use remote_command::core::plan::{Direct, Execution, Idempotency, Limits, Plan, Program, Retry};
+use remote_command::core::record::DirectSeen;
+use remote_command::host::hosts::Hosts;
+use remote_command::host::{Host, Material, Stream};
+use remote_command::journal::Saved;
+use zeroize::Zeroizing;
+
+use crate::odd::Server;
+use crate::sessions::{LIMIT, Secrets, Way};
+use crate::support::sshd::{Kind as Key, Sshd};
+use crate::support::until;
+
+pub fn plan(argv: &[&str]) -> Plan {
+    let minute = Duration::from_secs(60);
+    Plan {
+        uid: "uid".to_owned(),
+        host: "local".to_owned(),
+        idempotency: Idempotency::NonIdempotent,
+        execution: Execution::Direct(Direct {
+            no_shell: false,
+            forced_command: false,
+            may_overlap: false,
+        }),
+        verify: None,
+        limits: Limits {
+            queue: minute,
+            execution: minute,
+            idle: None,
+            termination: minute,
+            resolve: minute,
+            cleanup: minute,
+        },
+        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+        success_exit_codes: vec![0],
+        program: Program {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            script: None,
+            env: Vec::new(),
+            stdin: None,
+            working_directory: None,
+            run_as: None,
+            output_limit: 1 << 30,
+        },
+    }
+}
+
+pub fn entry(attempt: i32, kind: Kind) -> Entry {
+    let token = format!("{attempt:032x}");
+    let (uid, machine) = ("uid".to_owned(), String::new());
+    Entry { uid, run: 1, attempt, kind, token, machine, run_as: None }
+}
+
+/// One machine, and attempts on it.
+pub struct Machine {
+    pub host: Arc<dyn Host>,
+}
+
+impl Machine {
+    pub fn of(hosts: &Hosts, sshd: &Sshd) -> Self {
+        let secrets = Secrets::with_key(&sshd.private_key(Key::Ed25519).unwrap());
+        Self { host: hosts.host("default", &Way::to(sshd).connection(), secrets) }
+    }
+
+    pub fn of_odd(hosts: &Hosts, server: &Server) -> Self {
+        let way = Way::to_port(server.port, "somebody").trusting(&server.known_hosts);
+        let secrets = Secrets::with_key(&server.client_key);
+        Self { host: hosts.host("default", &way.connection(), secrets) }
+    }
+
+    pub async fn prepare(&self, plan: &Plan, attempt: i32) -> Seen {
+        self.act(plan, Action::Prepare { entry: entry(attempt, Kind::Command) }).await
+    }
+
+    pub async fn act(&self, plan: &Plan, action: Action) -> Seen {
+        self.host.act(plan, &Saved::for_test(action), None).await
+    }
+
+    pub async fn launch_with(&self, plan: &Plan, entry: &Entry, material: Material) -> DirectSeen {
+        let expect = Expect { boot: String::new(), store: String::new(), latest_uptime_ms: 0 };
+        let launch = Action::Launch { entry: entry.clone(), expect };
+        direct_of(self.host.act(plan, &Saved::for_test(launch), Some(material)).await)
+    }
+
+    pub async fn launch(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        self.launch_with(plan, entry, Material::default()).await
+    }
+
+    pub async fn probe(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        direct_of(self.act(plan, Action::Probe { entry: entry.clone() }).await)
+    }
+
+    pub async fn end(&self, plan: &Plan, entry: &Entry) -> DirectSeen {
+        let running = async || self.probe(plan, entry).await != DirectSeen::Running;
+        until(LIMIT, "the command ends", running).await.unwrap();
+        self.probe(plan, entry).await
+    }
+
+    pub async fn output(&self, entry: &Entry, stream: Stream) -> String {
+        let mut all = Vec::new();
+        loop {
+            let chunk = self.host.read(entry, stream, all.len() as u64, 5000).await.unwrap();
+            if chunk.bytes.is_empty() {
+                return String::from_utf8(all).unwrap();
+            }
+            all.extend(chunk.bytes);
+        }
+    }
+
+    /// Launches, waits for the end, and gives exit code and both streams.
+    pub async fn run(
+        &self,
+        plan: &Plan,
+        attempt: i32,
+        material: Material,
+    ) -> (i32, String, String) {
+        let entry = entry(attempt, Kind::Command);
+        self.launch_with(plan, &entry, material).await;
+        let DirectSeen::Exited(exit) = self.end(plan, &entry).await else {
+            panic!("{:?}", self.probe(plan, &entry).await)
+        };
+        let out = self.output(&entry, Stream::Stdout).await;
+        (exit.code(), out, self.output(&entry, Stream::Stderr).await)
+    }
+}
+
+pub fn direct_of(seen: Seen) -> DirectSeen {
+    match seen {
+        Seen::Direct { seen, .. } => seen,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn value(text: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(text.as_bytes().to_vec())
+}
