@@ -61,12 +61,15 @@ impl Bench {
         Running(self.command(text, args).spawn().unwrap()).told()
     }
 
-    /// The only file in the state directory whose name ends so.
+    /// What the only mark of a stdout says. A mark that is being replaced has a `.part.`
+    /// beside it, which says nothing yet.
     pub fn offset_written(&self) -> u64 {
         let marks = self.state().join("remote-command/run/@output");
         let files = fs::read_dir(marks).into_iter().flatten().flatten();
-        let stdout =
-            files.map(|file| file.path()).find(|path| path.extension().unwrap() == "stdout");
+        let stdout = files.map(|file| file.path()).find(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.ends_with(".stdout") && !name.contains(".part.")
+        });
         let text = stdout.and_then(|path| fs::read(path).ok()).unwrap_or_default();
         let mark: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         mark["offset"].as_u64().unwrap_or_default()
@@ -174,16 +177,25 @@ pub fn script(name: &str, script: &str) -> String {
     manifest(name, &format!("script: |\n{indented}"))
 }
 
-/// Notes each start, then counts slowly enough to be caught in the middle.
+/// Notes each start, counts to three, and counts on to ten once it is let go.
 pub fn counting(bench: &Bench) -> String {
-    let starts = bench.path("starts");
+    let (starts, go) = (bench.path("starts"), bench.path("go"));
     let body = format!(
-        "echo started >> {}\nfor n in 1 2 3 4 5 6 7 8 9 10; do echo $n; sleep 0.2; done\nexit 7",
-        starts.display()
+        "echo started >> {}\nfor n in 1 2 3; do echo $n; done\n\
+         until [ -e {} ]; do sleep 0.1; done\n\
+         for n in 4 5 6 7 8 9 10; do echo $n; done\nexit 7",
+        starts.display(),
+        go.display()
     );
     script("counting", &body)
 }
 
+/// Lets every `counting` of this bench count on.
+pub fn let_go(bench: &Bench) {
+    bench.write("go", "");
+}
+
+pub const ONE_TO_THREE: &str = "1\n2\n3\n";
 pub const ONE_TO_TEN: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
 
 pub fn starts(bench: &Bench) -> usize {

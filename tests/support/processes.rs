@@ -23,6 +23,11 @@ impl Identity {
         stat(self.pid).is_some_and(|s| s.start == self.start && s.state != 'Z')
     }
 
+    /// Whether a signal to stop has taken effect.
+    pub fn is_stopped(self) -> bool {
+        stat(self.pid).is_some_and(|s| s.start == self.start && s.state == 'T')
+    }
+
     /// Does nothing when the process is gone.
     pub fn signal(self, signal: Signal) {
         if !self.is_alive() {
