@@ -95,6 +95,14 @@ fn stall_the_next_claim(rig: &Rig) {
     fs::write(rig.place.join("hold"), "").unwrap();
 }
 
+/// The claim that has stopped itself: before that, a signal to go on would be lost on it.
+async fn stalled_claim(rig: &Rig) -> Identity {
+    let pid = text_of(&rig.place.join("stalled")).await.trim().parse().unwrap();
+    let claim = Identity::of(pid).unwrap();
+    until(LIMIT, "the claim stalls", async || claim.is_stopped()).await.unwrap();
+    claim
+}
+
 async fn a_revoke_that_can_take_nothing_is_no_answer(sh: Sh) {
     let mounts = "mount -t tmpfs -o mode=700 none $1/state";
     let mounted = Mounted::new(sh, mounts).await;
@@ -152,10 +160,10 @@ async fn a_launch_stalled_before_its_claim_loses_to_a_revoke(sh: Sh) {
     stall_the_next_claim(&rig);
     let stalled = rival(&rig, &attempt);
     let launch = tokio::spawn(async move { stalled.act(stalled.launch_action()).await });
-    let pid = text_of(&rig.place.join("stalled")).await.trim().parse().unwrap();
+    let claim = stalled_claim(&rig).await;
     assert_eq!(attempt.probe().await.entry, EntrySeen::Unclaimed);
     assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked);
-    Identity::of(pid).unwrap().signal(Signal::CONT);
+    claim.signal(Signal::CONT);
     assert_eq!(record(launch.await.unwrap()).entry, EntrySeen::Revoked);
     assert_eq!(attempt.probe().await.entry, EntrySeen::Revoked);
     assert_eq!(starts(&file), 0);
@@ -201,8 +209,7 @@ async fn stalled_launch(rig: &Rig, attempt: &Attempt) -> (JoinHandle<Seen>, Iden
     same.probe().await;
     let helper = rig.channels().into_iter().find(|process| !others.contains(process)).unwrap();
     let launch = tokio::spawn(async move { same.act(same.launch_action()).await });
-    let pid = text_of(&rig.place.join("stalled")).await.trim().parse().unwrap();
-    (launch, helper, Identity::of(pid).unwrap())
+    (launch, helper, stalled_claim(rig).await)
 }
 
 // Not under busybox: its setsid cannot fork, a launch has a channel of its own and is not

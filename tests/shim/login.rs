@@ -14,13 +14,13 @@ use remote_command::host::recorded::{Recorded, Shells};
 use remote_command::host::{Host as _, Stream, Transport};
 use remote_command::shim::Account;
 
-use crate::rig::{Attempt, claim_of, entry, plan};
+use crate::rig::{Attempt, LIMIT, claim_of, entry, exit_of, plan};
 use crate::sessions::{Secrets, Way};
 use crate::support::login::Login;
 use crate::support::place::Place;
 use crate::support::processes::Signal;
-use crate::support::programs;
 use crate::support::sshd::{Kind, Options, Sshd};
+use crate::support::{programs, until};
 
 struct Server {
     sshd: Sshd,
@@ -142,7 +142,11 @@ async fn a_silent_forced_command_is_run_once_while_it_lives() {
     for process in server.sshd.commands() {
         process.signal(Signal::KILL);
     }
-    assert_eq!(shells.identify(None).await.unwrap_err().reason(), "ForcedCommand");
+    until(LIMIT, "its end is seen", async || {
+        shells.identify(None).await.unwrap_err().reason() == "ForcedCommand"
+    })
+    .await
+    .unwrap();
     assert_eq!(fs::read_to_string(place.join("runs")).unwrap().lines().count(), 1);
 }
 
@@ -182,9 +186,14 @@ async fn a_command_runs_as_another_user_with_a_record_of_its_own() {
     attempt.plan.program.env.push(("SECRET".into(), Value::Literal("value".into())));
     attempt.plan.program.stdin = Some(Value::Literal("input\n".into()));
     let seen = attempt.launch().await;
-    let record = attempt.until("the end", |r| crate::rig::exit_of(r).is_some()).await;
+    let expected = format!("{user}\ninput\nvalue");
+    let record = attempt
+        .until("the end, and all output", |r| {
+            exit_of(r).is_some() && r.output.stdout.bytes >= expected.len() as u64
+        })
+        .await;
     let chunk = attempt.host.read(&attempt.entry, Stream::Stdout, 0, 4096).await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&chunk.bytes), format!("{user}\ninput\nvalue"));
+    assert_eq!(String::from_utf8_lossy(&chunk.bytes), expected);
     assert_eq!(claim_of(&record).processes, seen.processes);
     let left = crate::rig::alive(&attempt.probe().await);
     assert_eq!(left.len(), 1);

@@ -7,6 +7,7 @@ use remote_command::core::record::Tree;
 use remote_command::host::{Host as _, Stream};
 
 use crate::rig::{LIMIT, Rig, Sh, claim_of, exit_of, is_alive, text_of};
+use crate::stop::pids_in;
 use crate::support::processes::Signal;
 use crate::support::until;
 use crate::under_every_shell;
@@ -144,13 +145,14 @@ async fn a_background_child_that_holds_the_pipe_leaves_the_output_open(sh: Sh) {
 
 async fn a_swept_entry_stores_nothing_more(sh: Sh) {
     let rig = Rig::new(sh);
-    let text = "sh -c 'trap \"\" PIPE; while :; do head -c 100000 /dev/zero || exit; sleep 0.05; done' & echo $!";
-    let mut attempt = rig.command(&["/bin/sh", "-c", text]);
+    let text = "sh -c 'trap \"\" PIPE; while :; do head -c 100000 /dev/zero || exit; sleep 0.05; done' & echo $! >$0";
+    let file = rig.place.join("pids");
+    let mut attempt = rig.command(&["/bin/sh", "-c", text, file.to_str().unwrap()]);
     let claim = attempt.launch().await;
-    attempt.until("the end", |record| exit_of(record).is_some()).await;
-    let chunk = attempt.host.read(&attempt.entry, Stream::Stdout, 0, 20).await.unwrap();
-    let text = String::from_utf8_lossy(&chunk.bytes).into_owned();
-    let writer: u32 = text.lines().next().unwrap().trim_matches('\0').parse().unwrap();
+    attempt
+        .until("the end, and output", |r| exit_of(r).is_some() && r.output.stdout.bytes > 0)
+        .await;
+    let writer = pids_in(&file, 1).await[0];
     attempt.sweep().await;
     let out = attempt.directory(&rig).join("out");
     assert!(!out.exists());
@@ -204,9 +206,14 @@ async fn output_goes_on_when_somebody_ended_what_stores_it(sh: Sh) {
     attempt.launch().await;
     attempt.until("the first line", |record| record.output.stdout.bytes > 0).await;
     let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let stores: Vec<_> =
-        rig.processes().into_iter().filter(|process| name(process.pid) == "dd\n").collect();
-    assert_eq!(stores.len(), 2);
+    let mut stores = Vec::new();
+    until(LIMIT, "both streams are stored", async || {
+        stores = rig.processes();
+        stores.retain(|process| name(process.pid) == "dd\n");
+        stores.len() == 2
+    })
+    .await
+    .unwrap();
     for dd in stores {
         dd.signal(Signal::KILL);
         until(LIMIT, "a dd gone", async || !is_alive(dd.pid)).await.unwrap();

@@ -9,6 +9,7 @@ use remote_command::core::record::{EntrySeen, Life, StartFailure, Tree};
 use remote_command::host::Stream;
 
 use crate::rig::{LIMIT, Mounted, Rig, Sh, claim_of, claimed, exit_of, is_alive, record};
+use crate::stop::{LATER, started};
 use crate::support::processes::{Identity, Signal};
 use crate::support::until;
 use crate::under_every_shell;
@@ -158,6 +159,8 @@ async fn a_disk_that_fills_up_loses_neither_the_end_nor_the_reason_for_stopping(
         "trap 'exit 5' TERM; echo ready; i=0; while [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done";
     let mut stopped = disk.rig.command(&["/bin/dash", "-c", text]);
     stopped.launch().await;
+    // While there is still room for it.
+    stopped.until("ready", |record| record.output.stdout.bytes > 0).await;
     let text = "head -c 1000000 /dev/zero; exit 8";
     let mut full = disk.rig.command(&["/bin/dash", "-c", text]);
     full.launch().await;
@@ -165,7 +168,6 @@ async fn a_disk_that_fills_up_loses_neither_the_end_nor_the_reason_for_stopping(
     let output = full.probe().await.output.stdout;
     assert!(output.truncated && output.bytes < 128 * 1024, "{output:?}");
     disk.fill();
-    stopped.until("ready", |record| record.output.stdout.bytes > 0).await;
     stopped.terminate(StopReason::Cancelled).await;
     let record = stopped.until("the end", |record| exit_of(record).is_some()).await;
     let claim = claim_of(&record);
@@ -235,7 +237,7 @@ async fn a_check_runs_beside_its_attempt_with_its_own_limit(sh: Sh) {
     attempt.launch().await;
     assert_eq!(attempt.finished().await.code(), 100);
     let command = ["/bin/sleep", "300"].map(str::to_owned).to_vec();
-    attempt.plan.verify = Some(Verify { command, timeout: Duration::from_secs(1) });
+    attempt.plan.verify = Some(Verify { command, timeout: LATER });
     attempt.entry.attempt = 2;
     attempt.launch().await;
     assert_eq!(attempt.finished().await.signal(), Some("TERM"));
@@ -307,8 +309,8 @@ async fn a_host_without_procfs_still_keeps_the_deadline(sh: Sh) {
     let mut rig = Rig::new(sh);
     rig.account.procfs = "/nowhere".into();
     let mut attempt = rig.script("sleep 300; sleep 300");
-    attempt.plan.limits.execution = Duration::from_secs(1);
-    attempt.plan.limits.termination = Duration::from_secs(1);
+    attempt.plan.limits.execution = LATER;
+    attempt.plan.limits.termination = LATER;
     attempt.launch().await;
     assert_eq!(attempt.finished().await.signal(), Some("TERM"));
     assert_eq!(claim_of(&attempt.probe().await).stop, Some(StopReason::ExecutionTimeout));
@@ -331,8 +333,8 @@ async fn a_host_whose_setsid_cannot_fork_gives_each_command_a_channel_of_its_own
     fs::write(go, "").unwrap();
     assert_eq!(later.finished().await.code(), 3);
     assert_eq!(later.output(Stream::Stdout).await, b"input\n");
-    let mut stopped = rig.script("trap '' TERM; setsid sleep 300 & sleep 300; sleep 300");
-    stopped.launch().await;
+    let text = "trap '' TERM; echo $$ >>$PIDS; setsid sleep 300 & sleep 300; sleep 300";
+    let (stopped, _) = started(&rig, text, 1).await;
     stopped.terminate(StopReason::Cancelled).await;
     assert_eq!(stopped.kill(StopReason::Cancelled, None).await.tree, Tree::Empty);
     assert_eq!(stopped.finished().await.signal(), Some("KILL"));
@@ -352,8 +354,8 @@ async fn a_host_without_setsid_runs_and_stops_commands(sh: Sh) {
     rig.transport = std::sync::Arc::new(Rig::local(&rig.place).env("PATH", &bin));
     let (code, out, _) = rig.script("echo here; exit 3").run().await;
     assert_eq!((code, out.as_slice()), (3, &b"here\n"[..]));
-    let mut stopped = rig.script("trap '' TERM; sleep 300 & sleep 300; sleep 300");
-    stopped.launch().await;
+    let text = "trap '' TERM; echo $$ >>$PIDS; sleep 300 & sleep 300; sleep 300";
+    let (stopped, _) = started(&rig, text, 1).await;
     stopped.terminate(StopReason::Cancelled).await;
     assert_eq!(stopped.kill(StopReason::Cancelled, None).await.tree, Tree::Empty);
     assert_eq!(stopped.finished().await.signal(), Some("KILL"));
