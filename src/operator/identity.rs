@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Identity {
     name: String,
     /// Locked.
-    _file: File,
+    file: File,
 }
 
 /// Why there is no identity.
@@ -40,12 +40,19 @@ impl Identity {
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         let name = settle(&mut file, given).map_err(unusable)?;
-        Ok(Self { name, _file: file })
+        Ok(Self { name, file })
     }
 
     /// The identity as it stands in the Lease.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // Closing alone does not unlock while a process that was just forked has the file, too.
+        let _ = self.file.unlock();
     }
 }
 
