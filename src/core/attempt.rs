@@ -179,6 +179,41 @@ impl Attempt {
         }
     }
 
+    /// True for a Direct one that nobody can ask about any more: only a person can say that it
+    /// is over.
+    pub(super) fn is_beyond_asking(&self) -> bool {
+        let lost = matches!(self.place, Place::Lost(_));
+        self.direct && (lost || self.stop().is_some_and(Stop::failed))
+    }
+
+    /// What stands in the way of making sure of it; `None` when nothing is known to.
+    pub(super) fn why_not_made_sure_of(&self) -> Option<String> {
+        let host = &self.host;
+        if self.stop().is_some_and(Stop::failed) {
+            Some(self.what_survives())
+        } else if self.is_beyond_asking() {
+            let only = "only a person can say that the earlier attempt is over";
+            Some(format!("its connection to {host} was lost, and {only}"))
+        } else {
+            let silence = &self.uncertain.as_ref()?.message;
+            Some(format!("{host} does not answer, so the earlier attempt may be alive: {silence}"))
+        }
+    }
+
+    /// What KILL did not end.
+    pub(super) fn what_survives(&self) -> String {
+        let survivors = self.stop().map(|stop| stop.survivors.as_slice()).unwrap_or_default();
+        let named: Vec<String> = survivors
+            .iter()
+            .map(|s| format!("{} ({}, user {})", s.pid, s.command, s.uid))
+            .collect();
+        if named.is_empty() {
+            format!("{} cannot show that the process tree is gone", self.host)
+        } else {
+            format!("alive on {} after KILL: {}", self.host, named.join(", "))
+        }
+    }
+
     /// True for the check of a Verifiable command.
     pub fn is_verify(&self) -> bool {
         self.entry.kind == Kind::Verify

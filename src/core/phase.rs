@@ -239,7 +239,7 @@ fn ended(outcome: &Outcome) -> Shown<'_> {
 
 /// True for an attempt that is followed, as opposed to one that is only made sure of before
 /// another may start.
-fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
+pub(super) fn is_followed(stage: &Stage, attempt: &Attempt) -> bool {
     if stage.next == Next::PersonsRetry {
         return false;
     }
@@ -287,7 +287,9 @@ fn pending<'a>(plan: &Plan, stage: &'a Stage) -> Shown<'a> {
     let unfenced = stage.current.as_ref().filter(|a| !a.is_fenced());
     let (reason, message, conditions) = if let Some(earlier) = unfenced {
         let host = &earlier.host;
-        let message = format!("making sure that nothing of the earlier attempt is alive on {host}");
+        let message = earlier.why_not_made_sure_of().unwrap_or_else(|| {
+            format!("making sure that nothing of the earlier attempt is alive on {host}")
+        });
         ("PreviousAttemptUncertain", message, Conditions::UNDER_WAY)
     } else if stage.queue.suspended_since.is_some() {
         ("Suspended", "suspended by its spec".to_owned(), Conditions::UNDER_WAY)

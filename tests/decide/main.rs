@@ -4,6 +4,7 @@
 
 mod deletions;
 mod desk;
+mod doubts;
 mod evidence;
 mod launches;
 mod stops;

@@ -40,9 +40,10 @@ impl Turn<'_> {
             let wake = self.another_run_is_wanted().then_some(self.now.at);
             return (None, wake);
         }
-        if self.unfenced().is_some() {
-            // A Direct attempt that nobody can look for stands in the way until the limit.
-            return (None, self.stage.queue.ends(self.plan.limits.queue));
+        if let Some(attempt) = self.unfenced() {
+            // A Direct attempt that nobody can look for stands in the way until a limit.
+            let queue = self.stage.queue.ends(self.plan.limits.queue);
+            return (None, earliest(queue, self.patience_ends(attempt)));
         }
         self.launch_or_wait()
     }
@@ -108,7 +109,6 @@ impl Turn<'_> {
     fn next_contact(&self, attempt: &Attempt) -> Timestamp {
         let resolve = self.plan.limits.resolve;
         let open = self.stage.outcome.is_none();
-        let silence = attempt.uncertain.as_ref().filter(|_| open);
         let finishing = match &attempt.place {
             Place::Finishing { since } if open => Some(after(*since, resolve)),
             Place::Finishing { .. }
@@ -123,7 +123,7 @@ impl Turn<'_> {
         let direct = attempt.direct && attempt.place == Place::Running;
         let queue = self.stage.queue.ends(self.plan.limits.queue).filter(|_| self.is_pending());
         let limits = [
-            silence.map(|uncertain| after(uncertain.since, resolve)),
+            self.patience_ends(attempt),
             finishing,
             attempt.grace_ends(),
             direct.then(|| attempt.execution_ends()),

@@ -1,7 +1,6 @@
 //! What is to be ended: on a wish, or because another launch must not run beside it.
 
 use crate::core::action::StopReason;
-use crate::core::outcome::Outcome;
 use crate::core::stage::{Attempt, Place, Stop};
 
 use super::Turn;
@@ -49,9 +48,8 @@ impl Turn<'_> {
 
     /// True when a launch that is still wanted has to wait until this attempt is fenced.
     fn waits_for_fence(&self, attempt: &Attempt) -> bool {
-        let lost = matches!(attempt.place, Place::Lost(_)) && self.stage.outcome.is_none();
-        let asked = self.blocks_launch(attempt) && !self.queue_is_over();
-        let open = self.stage.outcome.as_ref().is_none_or(Outcome::is_unknown);
-        open && self.stage.cancelled.is_none() && (lost || asked)
+        let lost = matches!(attempt.place, Place::Lost(_));
+        let open = self.stage.outcome.is_none() && self.stage.cancelled.is_none();
+        open && (lost || self.blocks_launch(attempt))
     }
 }

@@ -47,41 +47,77 @@ impl Turn<'_> {
         }
     }
 
-    /// The host has not answered for `timeouts.resolve`.
+    /// What is to be known of the attempt was not to be had within `timeouts.resolve`.
     fn give_up_on_silence(&mut self) {
         let Some(attempt) = self.unfenced() else { return };
-        let Some(uncertain) = &attempt.uncertain else { return };
-        if self.stage.outcome.is_some()
-            || !self.reached(after(uncertain.since, self.plan.limits.resolve))
-        {
+        if !self.patience_ends(attempt).is_some_and(|ends| self.reached(ends)) {
             return;
         }
         let host = self.host();
-        let (doubt, message) = match &attempt.place {
-            _ if self.blocks_launch(attempt) => (
-                Doubt::PreviousAttemptUncertain,
-                format!("{host} does not answer, so the earlier attempt may be alive"),
-            ),
-            Place::Fencing { loss, .. } | Place::Lost(loss) => {
-                (Doubt::from(*loss), format!("{} on {host}, which does not answer", loss.phrase()))
+        let (doubt, message) = match (&attempt.place, &attempt.uncertain) {
+            _ if self.blocks_launch(attempt) => self.doubt_of_unfenced(attempt),
+            (Place::Fencing { loss, stop }, _) => {
+                let doubt = if self.is_before_retry(stop) {
+                    Doubt::PreviousAttemptUncertain
+                } else {
+                    Doubt::from(*loss)
+                };
+                (doubt, format!("{} on {host}, which does not answer", loss.phrase()))
             }
-            Place::Launching
-            | Place::Running
-            | Place::Finishing { .. }
-            | Place::Vanished
-            | Place::Stopping(_)
-            | Place::Ended(_) => {
+            (_, Some(uncertain)) => {
                 let doubt = Doubt::of_silence(uncertain.cause);
                 (doubt, format!("no answer from {host}: {}", uncertain.message))
             }
+            (_, None) => return,
         };
         self.end_in_doubt(doubt, message);
+    }
+
+    /// When `timeouts.resolve` ends the run for want of knowledge of its attempt: it is counted
+    /// from the silence, but from the word where a person said Retry, and from the loss where
+    /// the class repeats, because both are told to wait for that and no longer. `None` while the
+    /// host answers, and for an attempt of an earlier run: what stands before a run that has
+    /// launched nothing is bounded by `timeouts.queue`.
+    pub(super) fn patience_ends(&self, attempt: &Attempt) -> Option<Timestamp> {
+        if self.stage.outcome.is_some() || self.is_of_earlier_run(attempt) {
+            return None;
+        }
+        let silence = attempt.uncertain.as_ref().map(|uncertain| uncertain.since);
+        let since = match attempt.stop() {
+            _ if self.stage.next == Next::PersonsRetry => {
+                let stuck = attempt.why_not_made_sure_of().is_some();
+                self.stage.queue.since.filter(|_| stuck)
+            }
+            Some(stop) if self.is_before_retry(stop) => silence.map(|_| stop.asked),
+            Some(_) | None => silence,
+        };
+        since.map(|since| after(since, self.plan.limits.resolve))
+    }
+
+    /// True for the fence that the class's own retry waits for.
+    fn is_before_retry(&self, stop: &Stop) -> bool {
+        stop.reason == StopReason::Fenced && self.stage.cancelled.is_none()
+    }
+
+    /// What is said of an attempt that could not be made sure of.
+    fn doubt_of_unfenced(&self, attempt: &Attempt) -> (Doubt, String) {
+        let doubt = if attempt.stop().is_some_and(Stop::failed) {
+            Doubt::SurvivorsRemain
+        } else {
+            Doubt::PreviousAttemptUncertain
+        };
+        let why = attempt.why_not_made_sure_of().unwrap_or_else(|| {
+            format!("the earlier attempt on {} could not be made sure of", attempt.host)
+        });
+        (doubt, why)
     }
 
     /// The command is gone and its supervisor never writes the exit record.
     fn give_up_on_finishing(&mut self) {
         let limit = self.plan.limits.resolve;
-        let over = self.unfenced().is_some_and(|a| match &a.place {
+        // One that another launch waits for is ended instead.
+        let own = self.unfenced().filter(|a| !self.blocks_launch(a));
+        let over = own.is_some_and(|a| match &a.place {
             Place::Finishing { since } => self.reached(after(*since, limit)),
             Place::Launching
             | Place::Running
@@ -162,10 +198,15 @@ impl Turn<'_> {
     }
 
     fn end_at_queue_limit(&mut self) {
-        if self.unfenced().is_some() {
-            let host = self.host();
-            let message = format!("the earlier attempt on {host} could not be made sure of");
-            return self.end_in_doubt(Doubt::PreviousAttemptUncertain, message);
+        if let Some(attempt) = self.unfenced() {
+            let (doubt, why) = self.doubt_of_unfenced(attempt);
+            // Whatever the earlier attempt does, nothing of this run ever started. Only where a
+            // person's word is all there ever is, the run has to be one that takes a word.
+            if self.is_of_earlier_run(attempt) && !attempt.is_beyond_asking() {
+                let message = format!("never started on {}: {why}", self.plan.host);
+                return self.end_run(Ending::Failed(Failure::QueueTimeout), message, None);
+            }
+            return self.end_in_doubt(doubt, why);
         }
         match self.stage.last_start.clone() {
             Some(last) => self.end_with(&last.fate),

@@ -13,11 +13,12 @@
 //!
 //! A turn goes through the same steps in the same order: what the host said (`observe`),
 //! what is wanted (`wishes`), which limit ran out (`limits`), what an ended attempt means
-//! for its run (`settle`), whether something is to be ended (`fence`), and what to ask, start
+//! for its run (`settle`, `doubt`), whether something is to be ended (`fence`), and what to ask, start
 //! or remove next (`ask`, `launch`, `cleanup`).
 
 mod ask;
 mod cleanup;
+mod doubt;
 mod fence;
 mod launch;
 mod limits;

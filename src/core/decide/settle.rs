@@ -6,9 +6,9 @@ use crate::core::backoff;
 use crate::core::outcome::{
     Doubt, Ending, Evidence, Failure, Fate, Loss, Outcome, PastAttempt, Success,
 };
-use crate::core::plan::{Execution, Idempotency, Verdict};
+use crate::core::plan::{Execution, Idempotency};
 use crate::core::record::{ExitRecord, StartFailure};
-use crate::core::stage::{Attempt, HISTORY, LastStart, Next, Place, Queue, UsedResolution, after};
+use crate::core::stage::{Attempt, HISTORY, LastStart, Next, Place, Queue, after};
 
 use super::Turn;
 
@@ -16,9 +16,6 @@ use super::Turn;
 const IN_PLACE: i32 = 100;
 /// The check found that it is not.
 const ABSENT: i32 = 101;
-/// Added to a doubt that came back after the one Retry a person has for an attempt.
-const RETRY_IS_SPENT: &str = "; the Retry of spec.resolution was used and counts once: resolve \
-                              it as Succeeded or Failed, then set a new rerunToken";
 
 impl Turn<'_> {
     /// Draws the conclusions of what this turn learnt about the current attempt.
@@ -29,17 +26,8 @@ impl Turn<'_> {
                 Some(Place::Ended(fate)) => self.settle_end(&fate),
                 Some(Place::Lost(loss)) => self.settle_loss(loss),
                 Some(Place::Stopping(stop) | Place::Fencing { stop, .. }) if stop.failed() => {
-                    let named: Vec<String> = stop
-                        .survivors
-                        .iter()
-                        .map(|s| format!("{} ({}, user {})", s.pid, s.command, s.uid))
-                        .collect();
-                    let message = if named.is_empty() {
-                        format!("{} cannot show that the process tree is gone", self.host())
-                    } else {
-                        format!("alive on {} after KILL: {}", self.host(), named.join(", "))
-                    };
-                    self.end_in_doubt(Doubt::SurvivorsRemain, message);
+                    let alive = self.stage.current.as_ref().map(Attempt::what_survives);
+                    self.end_in_doubt(Doubt::SurvivorsRemain, alive.unwrap_or_default());
                 }
                 Some(
                     Place::Launching
@@ -96,15 +84,18 @@ impl Turn<'_> {
         self.keep_history(fate);
         let Some(attempt) = self.stage.current.clone() else { return };
         if self.is_of_earlier_run(&attempt) && self.stage.deleting.is_none() {
-            return self.leave_doubt_about_earlier();
+            return self.say_that_earlier_is_over();
         }
         if self.is_beyond(&attempt) {
             return;
         }
-        self.stage.outcome = None;
+        let was_over = self.stage.outcome.take().is_some();
         match attempt.entry.kind {
             Kind::Command => self.settle_command(&attempt, fate),
             Kind::Verify => self.settle_check(&attempt, fate),
+        }
+        if was_over {
+            self.stay_over();
         }
     }
 
@@ -124,6 +115,12 @@ impl Turn<'_> {
             Fate::Lost(_) | Fate::Stopped { reason: StopReason::Fenced, .. } if asked_by_person => {
             }
             Fate::Lost(loss) if self.goes_on_after_loss(*loss, attempt) => self.try_again(),
+            // The fence before a Retry that was given up: the class decides.
+            Fate::Stopped { reason: StopReason::Fenced, .. }
+                if self.is_repeatable() && self.starts_are_left() =>
+            {
+                self.try_again();
+            }
             Fate::Exited(exit) | Fate::Received(exit) if self.is_retried(exit) => self.try_again(),
             // A result outranks the word that was given without knowing it.
             Fate::NeverStarted
@@ -180,7 +177,9 @@ impl Turn<'_> {
             Fate::Lost(_) | Fate::Stopped { reason: StopReason::Fenced, .. } if asked_by_person => {
             }
             // Read-only, so another check does no harm; the queue limit bounds it.
-            Fate::Lost(_) => self.try_again_unstarted(),
+            Fate::Lost(_) | Fate::Stopped { reason: StopReason::Fenced, .. } => {
+                self.try_again_unstarted();
+            }
             Fate::Exited(_) | Fate::Received(_) | Fate::Stopped { .. } => self.end_unchecked(fate),
         }
     }
@@ -238,11 +237,14 @@ impl Turn<'_> {
                 !attempt.cannot_tell()
             }
         };
-        let repeatable = match self.plan.idempotency {
+        shown && self.is_repeatable() && self.starts_are_left()
+    }
+
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self.plan.idempotency {
             Idempotency::Idempotent | Idempotency::Verifiable => true,
             Idempotency::NonIdempotent => false,
-        };
-        shown && repeatable && self.starts_are_left()
+        }
     }
 
     /// Another attempt after an exit: the user named its code.
@@ -282,49 +284,6 @@ impl Turn<'_> {
         backoff::delay(n, retry.initial, retry.max, self.now.seed)
     }
 
-    /// The doubt is over: the attempt is followed again, or its run waits again.
-    fn leave_doubt(&mut self) {
-        let Some(attempt) = self.unfenced() else { return };
-        let over = self.blocks_launch(attempt) && self.queue_is_over();
-        let doubted = self.stage.outcome.as_ref().is_some_and(Outcome::is_unknown);
-        if doubted && !over && self.stage.deleting.is_none() {
-            self.stage.outcome = None;
-        }
-    }
-
-    fn leave_doubt_about_earlier(&mut self) {
-        if self.stage.outcome.as_ref().is_some_and(Outcome::is_unknown) {
-            self.stage.outcome = None;
-        }
-    }
-
-    /// Ends the run in doubt. The same doubt again is no change. Doubt about the check before
-    /// the first start is none about the command, which certainly did not start.
-    pub(super) fn end_in_doubt(&mut self, doubt: Doubt, message: String) {
-        let own = |a: &Attempt| !self.is_of_earlier_run(a);
-        let first_check = self.stage.starts == 0
-            && self.stage.cancelled.is_none()
-            && self.unfenced().is_some_and(|a| a.is_verify() && own(a));
-        let (ending, message) = if first_check {
-            let message = format!("the check: {message}; the command was not started");
-            (Ending::Failed(Failure::VerifyFailed), message)
-        } else {
-            (Ending::Unknown(doubt), message)
-        };
-        let used = self.asked.resolution.as_ref().map(UsedResolution::from);
-        let used = used.filter(|word| self.stage.resolution.as_ref() == Some(word));
-        let spent = used.is_some_and(|word| {
-            word.verdict == Verdict::Retry
-                && (word.run, word.attempt) == (self.stage.run, self.stage.attempt)
-        });
-        let message = if spent { message + RETRY_IS_SPENT } else { message };
-        let same = |o: &Outcome| o.ending == ending || !o.is_unknown();
-        if self.stage.deleting.is_some() || self.stage.outcome.as_ref().is_some_and(same) {
-            return;
-        }
-        self.end_run(ending, message, None);
-    }
-
     /// Gives the run its outcome.
     pub(super) fn end_run(&mut self, ending: Ending, message: String, fate: Option<&Fate>) {
         let ours = |a: &&Attempt| !self.is_of_earlier_run(a) && !a.is_verify();
@@ -336,6 +295,8 @@ impl Turn<'_> {
         let own = current.filter(|e| *e != Evidence::NeverStarted).or(last).or(current);
         let known = own.or(unstarted.then_some(Evidence::NeverStarted));
         let exit = fate.and_then(Fate::exit);
+        let message = self.in_words(ending, message);
+        self.use_up_retry();
         self.stage.outcome = Some(Outcome {
             ending,
             message,

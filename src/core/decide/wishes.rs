@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::core::outcome::{Ending, Failure, Fate, Loss, Outcome, Success};
 use crate::core::phase::AsItWas;
 use crate::core::plan::{Resolution, Verdict};
-use crate::core::stage::{Deleting, Next, Place, Queue, Stage, Stop, UsedResolution};
+use crate::core::stage::{Deleting, Next, Place, Queue, Stage, UsedResolution};
 
 use super::Turn;
 
@@ -121,9 +121,7 @@ impl Turn<'_> {
         // A Direct attempt cannot be looked for. The person's word that it is over is all
         // there ever is, and later runs rely on it.
         if let Some(current) = &mut self.stage.current
-            && current.direct
-            && (current.place == Place::Lost(Loss::ConnectionLost)
-                || current.stop().is_some_and(Stop::failed))
+            && current.is_beyond_asking()
         {
             current.place = Place::Ended(Fate::Lost(Loss::ConnectionLost));
         }
