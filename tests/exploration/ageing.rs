@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use remote_command::core::action::StopReason;
 use remote_command::core::stage::{Place as At, Stage};
 
 use crate::host::UPTIME_MS;
@@ -70,8 +71,11 @@ pub fn age_stage(stage: &mut Stage, by: Duration) {
     if let At::Finishing { since } = &mut current.place {
         age(since, by, RESOLVE_OVER);
     }
+    // Only the fence before a retry is given up by its age.
+    let before_retry = matches!(current.place, At::Fencing { .. });
     if let Some(stop) = current.stop_mut() {
-        age(&mut stop.asked, by, SOON_OVER);
+        let given_up = before_retry && stop.reason == StopReason::Fenced;
+        age(&mut stop.asked, by, if given_up { RESOLVE_OVER } else { SOON_OVER });
         optional(&mut stop.signalled, GRACE_OVER);
         optional(&mut stop.killed, GRACE_OVER);
     }

@@ -20,6 +20,7 @@ pub const TWO_ALIVE: &str = "two attempts are alive at once";
 pub const TWO_SPECS: &str = "a run has started what two specs say";
 pub const FOREIGN_END: &str = "an attempt has an end that is not its own";
 pub const WORD_TWICE: &str = "a person's Retry was used twice";
+pub const LAUNCHED_OVER: &str = "a run that was shown as over has launched by itself";
 pub const UNLOST: &str = "LostNoRecord although the supervisor was not killed";
 pub const UNSWEPT: &str = "released as clean, and a store elsewhere was not swept";
 pub const UNTRIED: &str = "given up on a store that would have answered";
@@ -70,6 +71,9 @@ fn starts(plan: &Plan, world: &World) -> Option<&'static str> {
     }
     if world.ghost.unused_retries < 0 {
         return Some(WORD_TWICE);
+    }
+    if world.ghost.launched_over {
+        return Some(LAUNCHED_OVER);
     }
     let alive = places.iter().filter(|p| p.is_alive()).count();
     (alive > 1 && !may_overlap(plan)).then_some(TWO_ALIVE)

@@ -156,3 +156,22 @@ fn a_resolution_used_twice_is_caught() {
     let bounds = plans::resolved_over_a_cut_link(2);
     must_be_caught(Mutant::ResolutionUsedTwice, &bounds, must::WORD_TWICE);
 }
+
+#[test]
+fn a_retry_that_outlives_the_end_it_came_to_is_caught() {
+    let bounds = plans::resolved_over_a_cut_link(2);
+    must_be_caught(Mutant::RetryOutlivesItsEnd, &bounds, must::LAUNCHED_OVER);
+}
+
+#[test]
+fn a_run_that_any_answer_opens_again_is_caught() {
+    must_be_caught(Mutant::AnyAnswerEndsDoubt, &plans::given_up_soon(1), must::LAUNCHED_OVER);
+}
+
+#[test]
+fn a_next_run_that_silence_ends_and_an_answer_opens_again_is_caught() {
+    let all = [plans::rerun_over_a_cut_link(1), plans::repeated_and_rerun_over_a_cut_link(1)];
+    for bounds in all {
+        must_be_caught(Mutant::SilenceEndsNextRun, &bounds, must::LAUNCHED_OVER);
+    }
+}

@@ -1,11 +1,12 @@
 //! The broken worlds, drivers and witnesses that the invariants must catch.
 
 use remote_command::core::action::{Kind, Seen};
-use remote_command::core::plan::Asked;
+use remote_command::core::outcome::{Doubt, Ending, Outcome};
+use remote_command::core::plan::{Asked, Verdict};
 use remote_command::core::record::{EntrySeen, Life, Tree};
-use remote_command::core::stage::{Attempt, Place as At, Stage};
+use remote_command::core::stage::{Attempt, Next, Place as At, Stage};
 
-use crate::world::ELSEWHERE;
+use crate::world::{ELSEWHERE, now};
 
 /// One broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +40,12 @@ pub enum Mutant {
     ResolutionOfAnyAttempt,
     /// It is forgotten that a person's word was used.
     ResolutionUsedTwice,
+    /// A Retry that was given up is held on to until the host answers.
+    RetryOutlivesItsEnd,
+    /// Whatever a host says takes Unknown back.
+    AnyAnswerEndsDoubt,
+    /// The silence about an earlier run's attempt ends the next run, and its answer opens it.
+    SilenceEndsNextRun,
     /// One store that is swept counts for all of them.
     OneSweepForAll,
     /// A store that does not answer counts for those that come after it.
@@ -88,6 +95,7 @@ impl Mutant {
         if let (Self::OneSweepForAll, Seen::Swept { .. }) = (self, seen) {
             stage.traces.clear();
         }
+        self.misremember_end(stage, seen);
         let commands = |c: &mut Attempt| c.entry.kind == Kind::Command && !c.is_fenced();
         if let (Self::BlindRetry, Seen::Unreachable(_)) = (self, seen) {
             stage.current.take_if(commands);
@@ -98,6 +106,39 @@ impl Mutant {
             && is_gone(&record.entry)
         {
             current.place = At::Vanished;
+        }
+    }
+}
+
+impl Mutant {
+    fn misremember_end(self, stage: &mut Stage, seen: &Seen) {
+        let answer = matches!(seen, Seen::Host { .. });
+        let doubted = stage.outcome.as_ref().is_some_and(Outcome::is_unknown);
+        let number = (stage.run, stage.attempt);
+        let spent = stage.resolution.as_ref().is_some_and(|word| {
+            word.verdict == Verdict::Retry && (word.run, word.attempt) == number
+        });
+        let earlier = stage.current.as_ref().is_some_and(|c| c.entry.run < stage.run);
+        match self {
+            Self::RetryOutlivesItsEnd if answer && doubted && spent => {
+                stage.outcome = None;
+                stage.next = Next::PersonsRetry;
+            }
+            Self::AnyAnswerEndsDoubt if answer && doubted => stage.outcome = None,
+            Self::SilenceEndsNextRun if answer && doubted && earlier => stage.outcome = None,
+            Self::SilenceEndsNextRun
+                if matches!(seen, Seen::Unreachable(_)) && earlier && stage.outcome.is_none() =>
+            {
+                stage.outcome = Some(Outcome {
+                    ending: Ending::Unknown(Doubt::PreviousAttemptUncertain),
+                    message: String::new(),
+                    time: now(),
+                    evidence: None,
+                    exit_code: None,
+                    signal: None,
+                });
+            }
+            _ => {}
         }
     }
 }

@@ -200,6 +200,21 @@ pub fn resolved_over_a_cut_link(faults: u8) -> Bounds {
     once(faults).fine().resolved().cut().named("NonIdempotent, word, cuts")
 }
 
+pub fn rerun_over_a_cut_link(faults: u8) -> Bounds {
+    once(faults).cut().rerun().fine().named("NonIdempotent, cuts, rerun")
+}
+
+pub fn repeated_and_rerun_over_a_cut_link(faults: u8) -> Bounds {
+    repeated(faults).cut().rerun().fine().named("Idempotent, cuts, rerun")
+}
+
+/// Given up on long before its queue limit.
+pub fn given_up_soon(faults: u8) -> Bounds {
+    let mut soon = once(faults).cut().fine().named("NonIdempotent, cuts, given up soon");
+    soon.plan.limits.resolve = Duration::from_secs(5);
+    soon
+}
+
 pub fn all() -> Vec<Bounds> {
     let mut all = once_only();
     all.extend(repeatable());
@@ -258,16 +273,17 @@ fn checked() -> Vec<Bounds> {
 fn out_of_touch() -> Vec<Bounds> {
     vec![
         once(2).cut().fine().named("NonIdempotent, cuts"),
+        given_up_soon(1),
         once(1).cut().cancelled().fine().named("NonIdempotent, cuts, cancel"),
         once(1).cut().deleted().fine().named("NonIdempotent, cuts, delete"),
         with_store_elsewhere(1),
-        once(1).cut().rerun().fine().named("NonIdempotent, cuts, rerun"),
+        rerun_over_a_cut_link(1),
         once(1).cut().resolved().rerun().fine().named("NonIdempotent, cuts, word, rerun"),
         resolved_over_a_cut_link(1),
         repeated(2).cut().fine().named("Idempotent, cuts"),
         repeated(1).cut().cancelled().fine().named("Idempotent, cuts, cancel"),
         repeated(1).cut().deleted().fine().named("Idempotent, cuts, delete"),
-        repeated(1).cut().rerun().fine().named("Idempotent, cuts, rerun"),
+        repeated_and_rerun_over_a_cut_link(1),
         repeated(1).cut().resolved().fine().named("Idempotent, cuts, word"),
         verified(1).cut().named("Verifiable, cuts"),
         verified(1).cut().cancelled().fine().named("Verifiable, cuts, cancel"),

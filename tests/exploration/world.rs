@@ -12,7 +12,7 @@ use remote_command::core::action::{Action, Entry, Kind, Seen};
 use remote_command::core::decide::{Now, decide};
 use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::outcome::Fate;
-use remote_command::core::plan::{Asked, Plan, Verdict};
+use remote_command::core::plan::{Asked, Idempotency, Plan, Verdict};
 use remote_command::core::stage::{Next, Place as At, Queue, Stage, Trace};
 
 use crate::ageing::{age_claim, age_exit, age_stage};
@@ -58,6 +58,10 @@ pub struct Ghost {
     pub retries: BTreeMap<i32, u8>,
     /// Retries said less retries acted on.
     pub unused_retries: i8,
+    /// The run under way was shown as over, and no word came since that would start it again.
+    pub over: bool,
+    /// It launched all the same, and not as a retry that its class allows.
+    pub launched_over: bool,
     /// The spec an entry was launched from, under OnChange.
     pub specs: BTreeMap<String, String>,
     pub wiped: bool,
@@ -192,6 +196,7 @@ impl World {
         }
         let word = stage.resolution != decision.stage.resolution;
         self.remember(&decision.stage, decision.action.as_ref(), word);
+        self.remember_end(plan, &decision.stage, decision.action.as_ref(), word);
         self.stage = decision.stage;
         self.operator = match decision.action {
             Some(action) => Operator::Acting(action),
@@ -233,6 +238,17 @@ impl World {
         {
             self.ghost.specs.insert(entry.token.clone(), self.asked.frozen_digest.clone());
         }
+    }
+
+    /// What is saved as over is shown as over, and somebody may act on it.
+    fn remember_end(&mut self, plan: &Plan, stage: &Stage, action: Option<&Action>, word: bool) {
+        let (was, ghost) = (&self.stage, &mut self.ghost);
+        let repeatable = plan.idempotency != Idempotency::NonIdempotent;
+        let retry = repeatable && was.attempt > 0;
+        let silent = stage.run == was.run && !word && !retry;
+        let over = silent && (ghost.over || was.outcome.is_some());
+        ghost.launched_over |= over && matches!(action, Some(Action::Launch { .. }));
+        ghost.over = over && stage.outcome.is_none();
     }
 
     /// Drops what `decide` never reads, and entries that nothing can refer to any more.
