@@ -68,6 +68,33 @@ async fn a_link_that_is_cut_midway_costs_time_and_nothing_else() {
     assert_eq!(starts(&bench), 1);
 }
 
+/// Guards against an end that is told of a run which starts later: nothing of it ever did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_run_behind_a_lost_one_waits_until_its_queue_limit_and_is_not_started_later() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let link = Link::start(sshd.port()).await.unwrap();
+    let known = sshd.recipe().known_hosts_line(Kind::Ed25519, link.port()).unwrap();
+    let bench = Bench::remote();
+    let (host, command) = (host_at(&sshd, link.port(), &known), counting(&bench));
+    let text = format!("{host}{command}  timeouts: {{resolve: 2s, termination: 1s}}\n");
+    let mut run = Running::start(&mut bench.command(&text, &[]));
+    run.read_to("3");
+    link.cut().await.unwrap();
+    let told = run.told();
+    assert_eq!(told.code(), 221, "{told:?}");
+    let soon = text.replace("{resolve", "{queue: 3s, resolve");
+    let new = bench.run(&soon, &["--new-run"]);
+    assert_eq!((new.code(), starts(&bench)), (222, 1), "{new:?}");
+    assert!(new.err.contains("Pending/PreviousAttemptUncertain: host does not"), "{new:?}");
+    assert!(new.last().contains("Failed/QueueTimeout: never started"), "{new:?}");
+    link.heal().await.unwrap();
+    let again = bench.run(&text, &[]);
+    assert_eq!((again.code(), starts(&bench)), (222, 1), "{again:?}");
+    let_go(&bench);
+    let third = bench.run(&text, &["--new-run"]);
+    assert_eq!((third.code(), starts(&bench)), (7, 2), "{third:?}");
+}
+
 #[test]
 fn a_reader_that_does_not_read_does_not_hold_the_command_up() {
     let bench = Bench::local();

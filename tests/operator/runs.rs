@@ -1,5 +1,7 @@
 //! Runs after the first: when they begin, and what is shown meanwhile.
 
+use std::time::Instant;
+
 use remote_command::api::RemoteCommand;
 use serde_json::{Value, json};
 
@@ -128,4 +130,68 @@ async fn suspending_what_runs_touches_nothing_and_neither_does_the_end_of_its_ho
     let quiet = words.iter().all(|w| w == "Running/Running" || w == "Succeeded/Completed");
     assert!(quiet, "{words:?}");
     assert_eq!(words.last().unwrap(), "Succeeded/Completed");
+}
+
+/// Notes each start; the first one sleeps until it is ended, and any other ends well at once.
+fn once_asleep(world: &World) -> String {
+    let starts = world.file("starts").display().to_string();
+    format!("echo start >> {starts}; test $(wc -l < {starts}) -gt 1 || exec sleep 1000")
+}
+
+/// Its run is lost behind a cut link, and another one is asked for.
+async fn lost_and_asked_for_again(world: &World, queue: &str) {
+    let timeouts = json!({"resolve": "2s", "termination": "1s"});
+    world.command("lost", json!({"script": once_asleep(world), "timeouts": timeouts})).await;
+    world.runs("lost").await;
+    world.reaches("it has begun", async || world.lines("starts").len() == 1).await;
+    world.link.cut().await.unwrap();
+    world.shows("lost", "Unknown", "Unreachable").await;
+    let again = json!({"rerunToken": "again", "timeouts": {"queue": queue}});
+    world.patch("lost", again).await;
+}
+
+/// Guards against a second run that is Finished at once, and launched when the host comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_behind_a_lost_one_waits_for_the_host_and_starts_once_when_it_is_back() {
+    let world = World::new().await;
+    lost_and_asked_for_again(&world, "1h").await;
+    let waiting = world.until("lost", "run 2 has begun", |object| run(object) == 2).await;
+    operator_has_seen(&world).await;
+    // Longer than `resolve`, and time enough to be asked in vain.
+    let since = Instant::now();
+    world.reaches("some time has passed", async || since.elapsed().as_secs() >= 4).await;
+    world.link.heal().await.unwrap();
+    let ended = |object: &RemoteCommand| word(object) == "Succeeded/Completed";
+    let versions = world.versions(&waiting, ended).await;
+    let before = |object: &&RemoteCommand| word(object).starts_with("Pending/");
+    assert_eq!(word(&waiting), "Pending/PreviousAttemptUncertain");
+    for object in [&waiting].into_iter().chain(versions.iter().take_while(before)) {
+        let shown = ["Finished", "Reconciling", "Stalled"].map(|name| condition(object, name));
+        assert_eq!(shown, ["False", "True", "False"], "{object:#?}");
+    }
+    let early = versions.iter().rev().skip(1).any(|o| condition(o, "Finished") == "True");
+    assert!(!early, "Finished is said once: {:?}", versions.iter().map(word).collect::<Vec<_>>());
+    assert_eq!(world.lines("starts").len(), 2, "run 2 started once");
+    assert_eq!(world.sleepers(), 0, "the lost one was ended before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_behind_a_lost_one_that_fails_at_its_queue_limit_is_not_started_later() {
+    let world = World::new().await;
+    lost_and_asked_for_again(&world, "4s").await;
+    let object = world.until("lost", "run 2 ends", |o| word(o) == "Failed/QueueTimeout").await;
+    let status = object.status.clone().unwrap();
+    assert_eq!((status.run, status.evidence.as_deref()), (Some(2), Some("NeverStarted")));
+    world.link.heal().await.unwrap();
+    // The host is there again for whoever asks it, and run 2 is not among them.
+    world.command("other", json!({"command": ["true"]})).await;
+    world.shows("other", "Succeeded", "Completed").await;
+    let since = Instant::now();
+    world.reaches("some time has passed", async || since.elapsed().as_secs() >= 10).await;
+    assert_eq!(word(&world.commands().get("lost").await.unwrap()), "Failed/QueueTimeout");
+    assert_eq!((world.lines("starts").len(), world.sleepers()), (1, 1), "all is as it was");
+    let once_more = json!({"rerunToken": "once more", "timeouts": {"queue": "1h"}});
+    world.patch("lost", once_more).await;
+    world.until("lost", "run 3 ends", |o| word(o) == "Succeeded/Completed").await;
+    assert_eq!((world.lines("starts").len(), world.sleepers()), (2, 0), "the lost one was ended");
 }
