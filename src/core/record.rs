@@ -91,6 +91,12 @@ impl ExitRecord {
         self.ended_uptime_ms
     }
 
+    /// The same end, of a program that could not be started.
+    #[must_use]
+    pub fn but(self, start: StartFailure) -> Self {
+        Self { start, ..self }
+    }
+
     /// Whether the program could be started at all.
     pub fn start_failure(&self) -> StartFailure {
         self.start
