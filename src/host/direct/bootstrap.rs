@@ -255,16 +255,22 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_at_any_byte_before_the_end_mark_runs_nothing() {
         let argv = ["/bin/sh", "-c", "printf 'it ran %s %s' \"$1\" \"$V\"", "sh", "one\ntwo"];
-        let plan = plan(&argv);
+        breaks_anywhere(&plan(&argv), "it ran one\ntwo x\n");
+        let mut plan = plan(&["/bin/sh", "-u"]);
+        plan.program.script = Some("printf 'it ran '\nprintf %s \"$V\"\n".to_owned());
+        breaks_anywhere(&plan, "it ran x\n");
+    }
+
+    fn breaks_anywhere(plan: &Plan, written: &str) {
         let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
         let env = vec![("V".to_owned(), Zeroizing::new(b"x\n".to_vec()))];
         let material = Material { env, stdin: None };
-        let request = request(&plan, &direct, Kind::Command, material).unwrap();
+        let request = request(plan, &direct, Kind::Command, material).unwrap();
         let all = [request.head.as_slice(), request.input.as_slice()].concat();
         let nonce = request.nonce.unwrap();
         for shell in ["sh", "dash", "bash"] {
             let whole = said(shell, &all);
-            assert_eq!(whole, format!("\n{nonce}\nit ran one\ntwo x\n"), "{shell}");
+            assert_eq!(whole, format!("\n{nonce}\n{written}"), "{shell}");
             for cut in 0..all.len() {
                 let some = said(shell, &all[..cut]);
                 assert!(!some.contains("it ran"), "{shell}, {cut} of {} bytes", all.len());
