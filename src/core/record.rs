@@ -71,7 +71,7 @@ pub enum StartFailure {
     None,
     /// No such program, or no such working directory.
     CommandNotFound,
-    /// It may not be executed, or the working directory not be entered.
+    /// It may not be executed, the working directory not be entered, or a variable not be set.
     PermissionDenied,
 }
 
