@@ -40,7 +40,7 @@ async fn run(word: &str) -> Result<ExitCode> {
     }
     match word {
         "up" => standing::up().await.map(|()| ExitCode::SUCCESS),
-        "down" => standing::down().map(|()| ExitCode::SUCCESS),
+        "down" => standing::down().await.map(|()| ExitCode::SUCCESS),
         "operator-restart" => standing::operator_restart().await.map(|()| ExitCode::SUCCESS),
         "demo" => demo::run().await,
         _ => Err(USAGE.into()),

@@ -16,6 +16,9 @@ use crate::{operator, remote_host};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// A little longer than kubectl itself waits.
+const DELETE_LIMIT: Duration = Duration::from_secs(40);
+
 /// In the order in which they end.
 const PARTS: [&str; 5] = ["operator", "sshd", "kube-controller-manager", "kube-apiserver", "etcd"];
 
@@ -170,8 +173,11 @@ Metrics: http://127.0.0.1:{port}/metrics",
 }
 
 /// Ends every process of the playground, what its commands left on the host included.
-pub fn down() -> Result<()> {
+pub async fn down() -> Result<()> {
     let directory = directory();
+    if let Err(failure) = delete_commands(&directory).await {
+        println!("not all of them were: {failure}");
+    }
     for part in PARTS {
         let file = pid_file(&directory, part);
         if part == "sshd" {
@@ -186,6 +192,21 @@ pub fn down() -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => println!("no playground is up"),
         Err(e) => return Err(format!("cannot remove {}: {e}", directory.display()).into()),
     }
+    Ok(())
+}
+
+/// Asks the operator to end what runs, while there is one. Only the record on the host knows
+/// what a command with `runAs` started: sudo drops the environment that marks the others.
+async fn delete_commands(directory: &Path) -> Result<()> {
+    let is_left = |part| program::left(&pid_file(directory, part)).is_some();
+    if !["etcd", "kube-apiserver", "sshd", "operator"].into_iter().all(is_left) {
+        return Ok(());
+    }
+    println!("deleting the commands, so that what they run is ended");
+    let plane = plane::Recipe::open(directory)?;
+    let delete = ["delete", "remotecommands", "--all", "--all-namespaces", "--timeout=30s"];
+    // The API server may be there and not answer.
+    tokio::time::timeout(DELETE_LIMIT, plane.kubectl(&delete)).await??;
     Ok(())
 }
 

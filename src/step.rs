@@ -193,8 +193,7 @@ async fn fetch(value: &Value, lookup: &dyn Lookup) -> Result<Zeroizing<Vec<u8>>,
             values.remove(key).ok_or_else(missing)
         }
         Value::ConfigMapKey { name, key } => {
-            let text = lookup.config_map(name, key).await?;
-            Ok(Zeroizing::new(text.into_bytes()))
+            Ok(Zeroizing::new(lookup.config_map(name, key).await?))
         }
     }
 }

@@ -16,7 +16,7 @@ use odd::{Launch, Odd, Server};
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
 use remote_command::core::fault::{Cause, Standing, Transient};
 use remote_command::core::plan::{Direct, Execution, Plan, Verify};
-use remote_command::core::record::{Claimed, DirectSeen, EntrySeen};
+use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, StartFailure};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
@@ -239,6 +239,81 @@ async fn signals_end_it_and_the_signal_is_told() {
     direct_of(machine.act(&plan, kill).await);
     let DirectSeen::Exited(exit) = machine.end(&plan, &entry).await else { panic!() };
     assert_eq!(exit.signal(), Some("KILL"));
+}
+
+/// Guards against the shell's 128+n, and its own words for it in the command's stderr.
+#[tokio::test]
+async fn a_script_that_ends_by_a_signal_is_told_with_it_and_its_shell_says_nothing() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let long = "# a line that no pipe has room for\n".repeat(5000);
+    let ends = [("KILL", 137, ""), ("TERM", 143, ""), ("KILL", 137, long.as_str())];
+    for (attempt, (signal, code, head)) in (1..).zip(ends) {
+        let mut plan = plan(&["/bin/sh"]);
+        plan.program.script = Some(format!("{head}echo up; kill -{signal} $$; echo never"));
+        let (exit, out, err) = machine.exit(&plan, attempt, Material::default()).await;
+        assert_eq!((exit.code(), exit.signal()), (code, Some(signal)), "{}", head.len());
+        assert_eq!((out.as_str(), err.as_str()), ("up\n", ""), "{}", head.len());
+    }
+}
+
+/// Guards against the end of a script's shell that is told while the script goes on.
+#[tokio::test]
+async fn a_script_that_tidies_up_when_it_is_stopped_has_the_last_word() {
+    let login = Login::Shell("/bin/sh".into());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mut plan = plan(&["/bin/sh"]);
+    plan.program.script =
+        Some("trap 'echo tidied; exit 3' TERM; echo up; while :; do sleep 0.1; done\n".to_owned());
+    let entry = entry(1, Kind::Command);
+    machine.launch(&plan, &entry).await;
+    until(LIMIT, "up", async || machine.output(&entry, Stream::Stdout).await == "up\n")
+        .await
+        .unwrap();
+    let (reason, processes) = (StopReason::Cancelled, None);
+    let terminate = Action::Terminate { entry: entry.clone(), reason, processes, grace_ms: 9000 };
+    machine.act(&plan, terminate).await;
+    let DirectSeen::Exited(exit) = machine.end(&plan, &entry).await else { panic!() };
+    assert_eq!((exit.code(), exit.signal()), (3, None));
+    assert_eq!(machine.output(&entry, Stream::Stdout).await, "up\ntidied\n");
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_is_told_apart_from_a_command_that_ended() {
+    use StartFailure::{CommandNotFound, PermissionDenied};
+    let login = Login::Shell("/bin/sh".into());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let mut searched = plan(&["group"]);
+    searched.program.script = Some("true".to_owned());
+    let cases = [
+        (plan(&["/nowhere/program"]), "", 127, CommandNotFound, "/nowhere/program: no such"),
+        (plan(&["no-such-program"]), "", 127, CommandNotFound, "no-such-program: no such"),
+        (plan(&["cd"]), "", 127, CommandNotFound, "cd: no such program"),
+        (plan(&["./passwd"]), "/etc", 126, PermissionDenied, "./passwd may not be executed"),
+        (searched, "/etc", 126, PermissionDenied, "group may not be executed"),
+        (plan(&["true"]), "/nowhere", 127, CommandNotFound, "/nowhere cannot be found"),
+        (plan(&["true"]), "-", 127, CommandNotFound, "./- cannot be found"),
+        (plan(&["true"]), "/etc/passwd", 127, CommandNotFound, "is not a directory"),
+        (plan(&["true"]), "/root", 126, PermissionDenied, "/root may not be entered"),
+    ];
+    for (attempt, (mut plan, directory, code, start, words)) in (1..).zip(cases) {
+        plan.program.working_directory = Some(directory.to_owned()).filter(|d| !d.is_empty());
+        let path = ("PATH".to_owned(), value("/usr/bin:/bin:"));
+        let material = Material { env: vec![path], stdin: Some(value("unread")) };
+        let (exit, out, err) = machine.exit(&plan, attempt, material).await;
+        assert_eq!((exit.code(), exit.start_failure()), (code, start), "{words}: {err}");
+        assert_eq!(out, "", "{words}");
+        assert!(err.lines().last().unwrap().starts_with("remote-command: "), "{err}");
+        assert!(err.contains(words), "{words}: {err}");
+    }
+    // What begins as a mark would is output.
+    let (exit, out, _) = machine.exit(&plan(&["printf", "\\001x"]), 99, Material::default()).await;
+    assert_eq!((exit.start_failure(), out.as_str()), (StartFailure::None, "\u{1}x"));
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ impl Lookup for Secrets {
         Ok([("key".to_owned(), Zeroizing::new(value.clone().into_bytes()))].into())
     }
 
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+    async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
         Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
     }
 }

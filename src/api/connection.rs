@@ -1,7 +1,5 @@
 //! From hosts to a connection: the chain of jump hosts, with every default filled in.
 
-use std::collections::BTreeSet;
-
 use super::command::RemoteCommand;
 use super::host::{RemoteHost, RemoteHostSpec};
 use super::invalid::{self, InvalidSpec, duration, rule};
@@ -16,8 +14,9 @@ use crate::core::plan::{Hold, HoldKind};
 pub enum ViaError {
     #[error("RemoteHost {0:?} does not exist in this namespace")]
     NotFound(String),
-    #[error("the jump hosts of spec.viaRef come back to RemoteHost {0:?}")]
-    Cycle(String),
+    /// The names of RemoteHosts, the first one again at the end.
+    #[error("the jump hosts of spec.viaRef go in a circle: {}", .0.join(" \u{2192} "))]
+    Cycle(Vec<String>),
     #[error("{host:?}: {source}")]
     Invalid { host: String, source: InvalidSpec },
 }
@@ -81,12 +80,13 @@ pub fn connection(
     let sessions = invalid::number(sessions, host.sessions_per_connection, 1..=1000);
     let mut hops = vec![hop(host, name).map_err(|source| invalid(name, source))?];
     // A circle comes back to a host that was jumped over, be the target part of it or not.
-    let mut passed = BTreeSet::new();
+    let mut passed: Vec<String> = Vec::new();
     let mut next = host.via_ref.clone();
     while let Some(via) = next {
-        if !passed.insert(via.name.clone()) {
-            return Err(ViaError::Cycle(via.name));
+        if let Some(at) = passed.iter().position(|earlier| *earlier == via.name) {
+            return Err(ViaError::Cycle(circle(passed.split_off(at), name)));
         }
+        passed.push(via.name.clone());
         let jump = resolve(&via.name).ok_or_else(|| ViaError::NotFound(via.name.clone()))?;
         hops.push(hop(&jump.spec, &via.name).map_err(|source| invalid(&via.name, source))?);
         next = jump.spec.via_ref;
@@ -97,6 +97,14 @@ pub fn connection(
         state_directory: host.state_directory.clone(),
         sessions: sessions.map_err(|source| invalid(name, source))?,
     })
+}
+
+/// A circle as it is told: from the host whose way it is, where that is part of it.
+fn circle(mut names: Vec<String>, from: &str) -> Vec<String> {
+    let at = names.iter().position(|name| name == from).unwrap_or_default();
+    names.rotate_left(at);
+    names.extend(names.first().cloned());
+    names
 }
 
 /// What the definitions' pattern for an address lets through, nearly: it is for where no API

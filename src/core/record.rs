@@ -71,7 +71,7 @@ pub enum StartFailure {
     None,
     /// No such program, or no such working directory.
     CommandNotFound,
-    /// It may not be executed, or the working directory not be entered.
+    /// It may not be executed, the working directory not be entered, or a variable not be set.
     PermissionDenied,
 }
 
@@ -89,6 +89,12 @@ impl ExitRecord {
     /// Host uptime at the end, milliseconds; `None` when the host did not say.
     pub fn ended_uptime_ms(&self) -> Option<u64> {
         self.ended_uptime_ms
+    }
+
+    /// The same end, of a program that could not be started.
+    #[must_use]
+    pub fn but(self, start: StartFailure) -> Self {
+        Self { start, ..self }
     }
 
     /// Whether the program could be started at all.

@@ -197,7 +197,7 @@ mod tests {
             Err(LookupError::SecretNotFound(name.to_owned()))
         }
 
-        async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+        async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
             Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
         }
     }

@@ -119,11 +119,11 @@ pub trait Lookup: Send + Sync {
     /// [`LookupError`]; a source that is down is not the same as a missing object.
     async fn secret(&self, name: &str) -> Result<SecretValues, LookupError>;
 
-    /// One key of a ConfigMap.
+    /// One key of a ConfigMap, from its `data` or `binaryData`.
     ///
     /// # Errors
     /// As for [`Lookup::secret`].
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError>;
+    async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError>;
 }
 
 /// A Secret's content, wiped when dropped.

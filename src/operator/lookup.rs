@@ -57,13 +57,15 @@ impl Lookup for Namespace {
         Ok(values.into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect())
     }
 
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+    async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
         let missing = || LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned());
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
         let map = bounded(api.get(name))
             .await
             .map_err(|failure| why_not(failure, format!("config map {name:?}"), missing))?;
-        map.data.and_then(|mut values| values.remove(key)).ok_or_else(missing)
+        let text = map.data.and_then(|mut values| values.remove(key)).map(String::into_bytes);
+        let bytes = || map.binary_data.and_then(|mut values| values.remove(key));
+        text.or_else(|| bytes().map(|value| value.0)).ok_or_else(missing)
     }
 }
 

@@ -41,9 +41,12 @@ impl Marks {
     /// Keeps marks in `directory`, making it where it is missing.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be made; it is named.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+        };
+        fs::create_dir_all(directory).map_err(named)?;
         Ok(Self { directory: directory.to_owned() })
     }
 

@@ -98,10 +98,15 @@ impl Kept {
     /// Where to go on with a stream that was written up to `mark`. A file that holds less is
     /// not the one it was written to, or was emptied since: it is given everything.
     pub fn resume(self, stream: Stream, mark: u64) -> u64 {
+        if self.lacks(stream, mark) { 0 } else { mark }
+    }
+
+    /// Whether it is a file that cannot hold all that was written of a stream up to `mark`.
+    pub fn lacks(self, stream: Stream, mark: u64) -> bool {
         let kept = match stream {
             Stream::Stdout => self.stdout,
             Stream::Stderr => self.stderr,
         };
-        if kept.is_some_and(|length| length < mark) { 0 } else { mark }
+        kept.is_some_and(|length| length < mark)
     }
 }

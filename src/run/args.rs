@@ -55,10 +55,11 @@ pub fn help() -> String {
         "\
 The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
 stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
-second interrupt leaves it running. Whatever happens to this program, running it again goes on
+second interrupt, or a terminal that goes, leaves it running. Whatever happens to this program, running it again goes on
 where it stopped and does not start the command twice; after a kill -9 up to 64 KiB of output may
-come a second time, and a file that was emptied since (`> FILE`) gets all of it again. A command
-that has ended is not started again without --new-run.
+come a second time, and a file that was emptied since (`> FILE`) gets all of it again, unless all
+had been written: then that is told, with 228. A command that has ended is not started again
+without --new-run.
 
 {EXIT_CODES_HELP}
 

@@ -36,7 +36,7 @@ pub struct Documents {
     commands: Vec<Written>,
     hosts: BTreeMap<Key, RemoteHost>,
     secrets: BTreeMap<Key, SecretValues>,
-    config_maps: BTreeMap<Key, BTreeMap<String, String>>,
+    config_maps: BTreeMap<Key, BTreeMap<String, Vec<u8>>>,
 }
 
 /// A command and where it is written.
@@ -156,8 +156,7 @@ impl Documents {
             }
             ("v1", "ConfigMap") => {
                 check(node, &config_map_schema())?;
-                let values = texts(node, "data").collect();
-                once(node, self.config_maps.insert(key(node), values).is_some())
+                once(node, self.config_maps.insert(key(node), config_map_values(node)?).is_some())
             }
             (version, kind) => Err(vec![problem(
                 node,
@@ -315,15 +314,39 @@ fn texts<'a>(node: &'a Node, field: &str) -> impl Iterator<Item = (String, Strin
     entries.map(|(name, text)| (name.clone(), text.to_owned()))
 }
 
+/// What a field of base64 holds; plain text would go into the field `plain`.
+fn decoded(
+    node: &Node,
+    [field, name]: [&str; 2],
+    encoded: &str,
+    plain: &str,
+) -> Result<Vec<u8>, Vec<Problem>> {
+    STANDARD.decode(encoded.trim_end()).map_err(|_| {
+        let message = format!("is not base64; plain text goes into {plain}");
+        vec![problem(node, &format!("{field}.{name}"), message)]
+    })
+}
+
+/// A ConfigMap's values: `data` as it is, `binaryData` in base64. No key is in both.
+fn config_map_values(node: &Node) -> Result<BTreeMap<String, Vec<u8>>, Vec<Problem>> {
+    let plain = texts(node, "data").map(|(name, text)| (name, text.into_bytes()));
+    let mut values: BTreeMap<_, _> = plain.collect();
+    for (name, encoded) in texts(node, "binaryData") {
+        let bytes = decoded(node, ["binaryData", &name], &encoded, "data")?;
+        if values.insert(name.clone(), bytes).is_some() {
+            let message = "is in data too";
+            return Err(vec![problem(node, &format!("binaryData.{name}"), message)]);
+        }
+    }
+    Ok(values)
+}
+
 /// A Secret's values: `data` in base64, `stringData` as it is, which wins.
 fn secret_values(node: &Node) -> Result<SecretValues, Vec<Problem>> {
     let mut values = SecretValues::new();
     for (name, encoded) in texts(node, "data") {
         let encoded = Zeroizing::new(encoded);
-        let bytes = STANDARD.decode(encoded.trim_end()).map_err(|_| {
-            let message = "is not base64; plain text goes into stringData";
-            vec![problem(node, &format!("data.{name}"), message)]
-        })?;
+        let bytes = decoded(node, ["data", &name], &encoded, "stringData")?;
         values.insert(name, Zeroizing::new(bytes));
     }
     for (name, text) in texts(node, "stringData") {
@@ -357,10 +380,10 @@ impl Lookup for Namespace {
         found.ok_or_else(|| LookupError::SecretNotFound(name.to_owned()))
     }
 
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+    async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
         let found = self.documents.config_maps.get(&self.key(name));
-        let text = found.and_then(|values| values.get(key)).cloned();
-        text.ok_or_else(|| LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+        let value = found.and_then(|values| values.get(key)).cloned();
+        value.ok_or_else(|| LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
     }
 }
 
@@ -382,7 +405,7 @@ mod tests {
             "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n\
              data: {a: aGk=, b: aGk=}\nstringData: {b: there}\n---\n\
              apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: other}\n\
-             data: {k: v}\n",
+             data: {k: v}\nbinaryData: {b: /wA=}\n",
         )
         .unwrap();
         let documents = Arc::new(documents);
@@ -391,7 +414,8 @@ mod tests {
         let values = here.secret("s").await.unwrap();
         assert_eq!((values["a"].as_slice(), values["b"].as_slice()), (&b"hi"[..], &b"there"[..]));
         assert!(matches!(other.secret("s").await, Err(LookupError::SecretNotFound(_))));
-        assert_eq!(other.config_map("m", "k").await.unwrap(), "v");
+        assert_eq!(other.config_map("m", "k").await.unwrap(), b"v");
+        assert_eq!(other.config_map("m", "b").await.unwrap(), b"\xff\0");
         assert!(here.config_map("m", "k").await.is_err());
     }
 
@@ -401,7 +425,10 @@ mod tests {
             "{HEAD}metadata: {{name: a}}\nspec:\n  hostRef: {{name: h}}\n  comand: [x]\n---\n\
              {HEAD}metadata: {{nam: a}}\nspec: {{hostRef: {{name: h}}, command: [x]}}\n---\n\
              apiVersion: v1\nkind: Pod\n---\n\
-             apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{a: 'no base64'}}\n"
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata: {{a: 'no base64'}}\n---\n\
+             apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\nbinaryData: {{a: '...'}}\n---\n\
+             apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: t}}\ndata: {{a: b}}\n\
+             binaryData: {{a: aGk=}}\n"
         ))
         .unwrap_err();
         let starts = [
@@ -409,7 +436,9 @@ mod tests {
             "f.yaml:10: metadata.nam: unknown field; did you mean name?",
             "f.yaml:10: metadata.name: is required",
             "f.yaml:13: a document of kind \"Pod\" and apiVersion \"v1\" is not understood",
-            "f.yaml:16: data.a: is not base64",
+            "f.yaml:16: data.a: is not base64; plain text goes into stringData",
+            "f.yaml:21: binaryData.a: is not base64; plain text goes into data",
+            "f.yaml:26: binaryData.a: is in data too",
         ];
         assert_eq!(wrong.len(), starts.len(), "{wrong:#?}");
         for (sentence, start) in wrong.iter().zip(starts) {

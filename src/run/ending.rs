@@ -37,7 +37,8 @@ impl Drive {
             };
             match delivered {
                 Ok(host) if known => {
-                    if self.note(|job| job.store.note_delivered()) {
+                    let length = self.output.length();
+                    if self.note(|job| job.store.note_delivered(length)) {
                         self.output.forget(self.job.store.uid());
                     }
                     self.sweep(host).await;
@@ -48,9 +49,16 @@ impl Drive {
                     code = if known { ExitCode::Trouble } else { code };
                 }
             }
-        } else if !self.job.store.is_swept() {
-            let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
-            self.sweep(host).await;
+        } else {
+            let length = self.job.store.delivered_length();
+            if let Some(Err(lacking)) = length.map(|length| self.output.still_has(length)) {
+                self.progress.warn(&lacking.to_string());
+                code = ExitCode::Trouble;
+            }
+            if !self.job.store.is_swept() {
+                let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
+                self.sweep(host).await;
+            }
         }
         let summary = self.summary();
         self.progress.end(&summary);

@@ -1,9 +1,10 @@
-//! Ctrl-C and SIGTERM, counted.
+//! Ctrl-C and SIGTERM, counted, and a terminal that goes.
 
+use std::fs;
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub enum Wanted {
 pub fn listen(detach: bool) -> io::Result<watch::Receiver<Wanted>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // What nohup(1) set to be ignored stays so.
+    let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     let (tell, wanted) = watch::channel(Wanted::Results);
     tokio::spawn(async move {
         let mut heard: Option<Instant> = None;
@@ -36,6 +39,11 @@ pub fn listen(detach: bool) -> io::Result<watch::Receiver<Wanted>> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = gone(&mut hangup) => {
+                    heard = Some(Instant::now());
+                    tell.send_replace(Wanted::Leave);
+                    continue;
+                }
                 () = tell.closed() => return,
             }
             if heard.is_none_or(|at| at.elapsed() >= AT_ONCE) {
@@ -45,6 +53,22 @@ pub fn listen(detach: bool) -> io::Result<watch::Receiver<Wanted>> {
         }
     });
     Ok(wanted)
+}
+
+/// Waits until the terminal goes: nobody is there any more who would want the command ended.
+async fn gone(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored.
+fn ignores_hangup() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 fn after(wanted: Wanted, detach: bool) -> Wanted {

@@ -68,13 +68,11 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The innermost cause.
-    fn cause(&self) -> Option<&dyn Error> {
-        let mut cause = self.source()?;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Some(cause)
+    /// The causes, the innermost last: the outer ones name what the inner ones are about.
+    fn cause(&self) -> Option<String> {
+        let causes = std::iter::successors(self.source(), |&cause| cause.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        (!causes.is_empty()).then(|| causes.join(": "))
     }
 
     /// The exit code this is told with.

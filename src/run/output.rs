@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::report;
+use super::store::Length;
 use crate::core::action::{Kind, Seen};
 use crate::core::record::OutputSeen;
 use crate::follow::{Advanced, Destination, Follow, shown};
-use crate::host::Host;
+use crate::host::{Host, Stream};
 
 /// How long one try to write everything may take.
 const TRY: Duration = Duration::from_secs(2);
@@ -47,6 +48,11 @@ pub enum Incomplete {
     Late,
     #[error("not all of its output was written: interrupted")]
     Interrupted,
+    #[error(
+        "its output was written before and is kept nowhere else, and {0} does not hold it; \
+         --new-run asks for another run"
+    )]
+    Elsewhere(&'static str),
 }
 
 impl Output {
@@ -143,6 +149,23 @@ impl Output {
     /// Whether an attempt is followed at all.
     pub fn is_followed(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// How much output there is of the attempt that is followed.
+    pub fn length(&self) -> Option<Length> {
+        let seen = &self.current.as_ref()?.seen;
+        Some(Length { stdout: seen.stdout.bytes, stderr: seen.stderr.bytes })
+    }
+
+    /// Whether what was delivered before, of this length, can be where output goes now.
+    ///
+    /// # Errors
+    /// [`Incomplete::Elsewhere`]: a file is shorter, so it is another one or was emptied since.
+    pub fn still_has(&self, length: Length) -> Result<(), Incomplete> {
+        let Destination::Plain { kept, .. } = &self.destination else { return Ok(()) };
+        let ends = [(Stream::Stdout, length.stdout), (Stream::Stderr, length.stderr)];
+        let short = ends.into_iter().find(|(stream, end)| kept.lacks(*stream, *end));
+        short.map_or(Ok(()), |(stream, _)| Err(Incomplete::Elsewhere(stream.name())))
     }
 
     /// Removes the note of how far the output of the object `uid` was written.

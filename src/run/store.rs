@@ -37,10 +37,21 @@ struct Kept {
     /// The run whose output has been written to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delivered: Option<i32>,
+    /// How long that output was, by what the host said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    length: Option<Length>,
     /// The run after which the host was left clean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     swept: Option<i32>,
     stage: Stage,
+}
+
+/// Bytes of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Length {
+    pub stdout: u64,
+    pub stderr: u64,
 }
 
 /// A run that was asked for on the command line: what `spec.rerunToken` is in a cluster.
@@ -74,7 +85,7 @@ impl Store {
         let unusable = |error| StoreError::Unusable(file.clone(), error);
         // What was run where is nobody else's business.
         let private = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        private.map_err(unusable)?;
+        private.map_err(|error| StoreError::Unusable(directory.clone(), error))?;
         let lock_file = directory.join(format!("{name}.lock"));
         let lock = File::options().create(true).append(true).open(&lock_file).map_err(unusable)?;
         match lock.try_lock() {
@@ -127,12 +138,19 @@ impl Store {
         self.kept.delivered == Some(self.kept.stage.run)
     }
 
-    /// Notes that the output of the last run has been written to its end.
+    /// How long the output of the last run was, where it was written to its end and that is
+    /// known.
+    pub fn delivered_length(&self) -> Option<Length> {
+        self.kept.length.filter(|_| self.is_delivered())
+    }
+
+    /// Notes that the output of the last run, of this length, has been written to its end.
     ///
     /// # Errors
     /// When that could not be made durable.
-    pub fn note_delivered(&mut self) -> io::Result<()> {
+    pub fn note_delivered(&mut self, length: Option<Length>) -> io::Result<()> {
         self.kept.delivered = Some(self.kept.stage.run);
+        self.kept.length = length;
         self.replace()
     }
 
@@ -165,7 +183,7 @@ impl Store {
 impl Kept {
     fn new() -> Self {
         let stage = Stage::default();
-        Self { uid: new_uid(), new_run: None, delivered: None, swept: None, stage }
+        Self { uid: new_uid(), new_run: None, delivered: None, length: None, swept: None, stage }
     }
 }
 

@@ -85,29 +85,41 @@ rc_is_network() {
 rc_use() {
     rc_store=
     rc_try_store=$1/$2/$rc_machine
-    [ -d "$rc_try_store" ] || mkdir -p -- "$rc_try_store" 2>/dev/null || {
-        rc_flaw="$1/$2 cannot be made"
-        return 1
-    }
+    [ -d "$rc_try_store" ] || rc_make "$1/$2" || return 1
     rc_are_own "$(ls -ldn -- "$1/$2" "$rc_try_store")" || return 1
     rc_store=$rc_try_store
+}
+
+# Makes the store in $1, which is made too. In what somebody else put there nothing is made.
+rc_make() {
+    if [ -e "$1" ] || [ -L "$1" ]; then
+        rc_is_own "$1" $(ls -ldn -- "$1") || return 1
+    fi
+    mkdir -p -- "$rc_try_store" 2>/dev/null && return 0
+    rc_flaw="$rc_try_store cannot be made"
+    return 1
 }
 
 # Two lines of ls: the directory above the store, and the store.
 rc_are_own() {
     rc_owned=$1
-    set -- ${rc_owned%%"$rc_nl"*}
-    rc_is_own "$1" "$3" || return 1
-    set -- ${rc_owned#*"$rc_nl"}
-    rc_is_own "$1" "$3"
+    rc_is_own "${rc_try_store%/*}" ${rc_owned%%"$rc_nl"*} || return 1
+    rc_is_own "$rc_try_store" ${rc_owned#*"$rc_nl"}
 }
 
+# The directory, and what ls says of it: mode, links, owner.
 rc_is_own() {
-    case $1 in
-    drwx------*) [ "$2" = "$rc_uid" ] && return 0; rc_flaw="$rc_try_store belongs to user $2" ;;
-    l*) rc_flaw="$rc_try_store is reached by a symbolic link" ;;
-    *) rc_flaw="$rc_try_store must have mode 0700" ;;
+    case $2 in
+    l*) rc_flaw="$1 is a symbolic link"; return 1 ;;
+    d*) ;;
+    *) rc_flaw="$1 is not a directory"; return 1 ;;
     esac
+    if [ "$4" != "$rc_uid" ]; then
+        rc_flaw="$1 belongs to user $4 and not to $rc_uid"
+        return 1
+    fi
+    case $2 in drwx------*) return 0 ;; esac
+    rc_flaw="$1 must have mode 0700"
     return 1
 }
 

@@ -93,10 +93,12 @@ rc_check_program() {
     /*) rc_at=$rc_wd ;;
     *) rc_at=./$rc_wd rc_wd=./$rc_wd ;;
     esac
-    if [ ! -d "$rc_at" ]; then
-        rc_begin=notfound rc_flaw="working directory $rc_wd does not exist"
-    elif [ ! -x "$rc_at" ]; then
-        rc_begin=denied rc_flaw="working directory $rc_wd may not be entered"
+    if [ -d "$rc_at" ]; then
+        [ -x "$rc_at" ] || rc_begin=denied rc_flaw="working directory $rc_wd may not be entered"
+    elif [ -e "$rc_at" ]; then
+        rc_begin=notfound rc_flaw="working directory $rc_wd is not a directory"
+    else
+        rc_begin=notfound rc_flaw="working directory $rc_wd cannot be found"
     fi
     [ "$rc_begin" = ran ] || return
     rc_begin=notfound rc_flaw="$rc_program: no such program"

@@ -262,6 +262,66 @@ fn a_file_that_was_emptied_in_between_gets_all_output_again() {
     assert_eq!(starts(&bench), 1);
 }
 
+/// Guards against an empty file that looks like the output of a success.
+#[test]
+fn output_that_was_written_before_and_is_not_in_the_file_is_told_as_missing() {
+    let bench = Bench::local();
+    let (text, out) = (script("a", "echo one; echo two >&2"), bench.path("out"));
+    let into = |stdout: File| {
+        let mut command = bench.command(&text, &["-q"]);
+        command.stdout(stdout);
+        Running::start(&mut command).told()
+    };
+    assert_eq!(into(File::create(&out).unwrap()).code(), 0);
+    let appended = into(File::options().append(true).open(&out).unwrap());
+    assert_eq!(appended.code(), 0, "it is all there: {appended:?}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), "one\n");
+    let emptied = into(File::create(&out).unwrap());
+    assert_eq!(emptied.code(), 228, "{emptied:?}");
+    let words = "its output was written before and is kept nowhere else, and stdout does not";
+    assert!(emptied.err.contains(words), "{emptied:?}");
+    // Whoever only looks at the result is not troubled.
+    assert_eq!(into(File::options().write(true).open("/dev/null").unwrap()).code(), 0);
+    assert_eq!(bench.run(&text, &["-q"]).code(), 0, "a pipe");
+    assert_eq!(bench.run(&text, &["-o", "json"]).code(), 0);
+    let mut anew = bench.command(&text, &["-q", "--new-run"]);
+    anew.stdout(File::create(&out).unwrap());
+    assert_eq!(Running::start(&mut anew).told().code(), 0);
+    assert_eq!(fs::read_to_string(&out).unwrap(), "one\n");
+}
+
+/// Guards against an end by a signal of its own, which reads as the command's.
+#[test]
+fn a_terminal_that_goes_leaves_the_command_running() {
+    let bench = Bench::local();
+    let text = counting(&bench);
+    let mut run = Running::start(&mut bench.command(&text, &[]));
+    run.read_to("2");
+    run.signal(Signal::SIGHUP);
+    let told = run.told();
+    assert_eq!(told.code(), 226, "{told:?}");
+    assert!(told.last().contains("left running"), "{told:?}");
+    let_go(&bench);
+    let again = bench.run(&text, &[]);
+    assert_eq!((again.code(), starts(&bench)), (7, 1), "{again:?}");
+}
+
+#[test]
+fn under_nohup_a_terminal_that_goes_is_not_heard_of() {
+    let bench = Bench::local();
+    let plain = bench.command(&counting(&bench), &[]);
+    let mut command = Command::new("nohup");
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.env("XDG_STATE_HOME", bench.state()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut run = Running::start(&mut command);
+    run.read_to("2");
+    run.signal(Signal::SIGHUP);
+    let_go(&bench);
+    let told = run.told();
+    assert_eq!((told.code(), starts(&bench)), (7, 1), "{told:?}");
+}
+
 #[test]
 fn that_nothing_was_started_is_told_even_when_quiet() {
     let bench = Bench::local();

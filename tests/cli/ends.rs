@@ -23,9 +23,11 @@ fn a_program_that_is_not_there_and_one_that_may_not_run_end_as_in_a_shell() {
     let bench = Bench::local();
     let told = bench.run(&manifest("a", "command: [no-such-program]"), &[]);
     assert_eq!(told.code(), 127, "{told:?}");
-    assert!(told.last().contains("Failed/CommandNotFound"), "{told:?}");
+    assert!(told.last().contains("Failed/CommandNotFound: not started: no such"), "{told:?}");
     let told = bench.run(&manifest("b", "command: [/etc/passwd]"), &[]);
     assert_eq!(told.code(), 126, "{told:?}");
+    assert!(told.last().contains("working directory or environment was not allowed"), "{told:?}");
+    assert!(told.err.contains("/etc/passwd may not be executed"), "{told:?}");
 }
 
 #[test]

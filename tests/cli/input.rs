@@ -46,6 +46,22 @@ fn bad_input_is_told_with_its_place_and_nothing_is_started() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let bench = Bench::local();
+    let text = script("a", "true");
+    let told = bench.run(&text, &["--state-directory", "/proc/nowhere"]);
+    assert_eq!(told.code(), 228, "{told:?}");
+    assert!(told.err.contains("cannot use /proc/nowhere/@local/default: "), "{told:?}");
+    let state = bench.path("own");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("@output"), "").unwrap();
+    let told = bench.run(&text, &["--state-directory", state.to_str().unwrap()]);
+    assert_eq!(told.code(), 228, "{told:?}");
+    let named = format!("{}: ", state.join("@output").display());
+    assert!(told.err.contains(&named), "{told:?}");
+}
+
+#[test]
 fn files_can_come_through_standard_input() {
     let bench = Bench::local();
     let mut command = bench.command("", &[]);

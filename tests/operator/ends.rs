@@ -100,6 +100,24 @@ async fn values_arrive_as_they_are_and_leave_no_trace() {
     assert!(!log.contains("s3cret"));
 }
 
+/// Guards against a key of `binaryData` that is said not to exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_config_map_keeps_as_binary_data_arrives_byte_for_byte() {
+    let world = World::new().await;
+    world.binary_config_map("blob", "key", b"\xff\xfe\n\0end").await;
+    world.config_map("plain", "key", "text").await;
+    let from = |name: &str| json!({"configMapKeyRef": {"name": name, "key": "key"}});
+    let spec = json!({
+        "script": "echo $TEXT; od -An -tx1",
+        "env": [{"name": "TEXT", "valueFrom": from("plain")}],
+        "stdin": {"valueFrom": from("blob")},
+    });
+    world.command("binary", spec).await;
+    let object = world.shows("binary", "Succeeded", "Completed").await;
+    let tail = object.status.unwrap().output.unwrap().stdout.tail;
+    assert_eq!(tail.as_deref(), Some("text\n ff fe 0a 00 65 6e 64\n"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_the_whole_process_tree() {
     let world = World::new().await;

@@ -125,6 +125,13 @@ async fn a_missing_config_map_of_a_host_heals() {
     let spec = json!({"command": ["true"], "hostRef": {"name": "near"}});
     world.command("early", spec).await;
     world.shows("early", "Pending", "ConfigMapNotFound").await;
+    world.binary_config_map("blob", "known_hosts", b"\xff").await;
+    let keys = json!({"configMapKeyRef": {"name": "blob", "key": "known_hosts"}});
+    declare_direct(&world, "odd", json!({"hostKeys": keys})).await;
+    let odd = world.host_shows("odd", "False", "HostKeyUnknown").await;
+    let conditions = odd.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let message: String = conditions.map(|condition| condition.message.as_str()).collect();
+    assert!(message.contains("key \"known_hosts\" of config map \"blob\" is no text"), "{message}");
     world.config_map("fleet", "known_hosts", &world.sshd.known_hosts_line().unwrap()).await;
     world.host_shows("near", "True", "Connected").await;
     world.shows("early", "Succeeded", "Completed").await;

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -362,8 +363,16 @@ impl World {
     }
 
     pub async fn config_map(&self, name: &str, key: &str, value: &str) {
+        self.create_map(json!({"metadata": {"name": name}, "data": {key: value}})).await;
+    }
+
+    pub async fn binary_config_map(&self, name: &str, key: &str, value: &[u8]) {
+        let value = ByteString(value.to_vec());
+        self.create_map(json!({"metadata": {"name": name}, "binaryData": {key: value}})).await;
+    }
+
+    async fn create_map(&self, map: Value) {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
-        let map = json!({"metadata": {"name": name}, "data": {key: value}});
         let map: ConfigMap = serde_json::from_value(map).unwrap();
         api.create(&PostParams::default(), &map).await.unwrap();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen};
 use remote_command::core::plan::{Direct, Execution, Idempotency, Limits, Plan, Program, Retry};
-use remote_command::core::record::DirectSeen;
+use remote_command::core::record::{DirectSeen, ExitRecord};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
@@ -119,13 +119,24 @@ impl Machine {
         attempt: i32,
         material: Material,
     ) -> (i32, String, String) {
+        let (exit, out, err) = self.exit(plan, attempt, material).await;
+        (exit.code(), out, err)
+    }
+
+    /// The same, with all that is known of the exit.
+    pub async fn exit(
+        &self,
+        plan: &Plan,
+        attempt: i32,
+        material: Material,
+    ) -> (ExitRecord, String, String) {
         let entry = entry(attempt, Kind::Command);
         self.launch_with(plan, &entry, material).await;
         let DirectSeen::Exited(exit) = self.end(plan, &entry).await else {
             panic!("{:?}", self.probe(plan, &entry).await)
         };
         let out = self.output(&entry, Stream::Stdout).await;
-        (exit.code(), out, self.output(&entry, Stream::Stderr).await)
+        (exit, out, self.output(&entry, Stream::Stderr).await)
     }
 }
 

@@ -56,7 +56,7 @@ impl Lookup for Secrets {
         Ok(values.iter().map(|(key, value)| (key.clone(), wiped(value))).collect())
     }
 
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, LookupError> {
+    async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
         Err(LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
     }
 }

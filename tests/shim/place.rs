@@ -17,6 +17,7 @@ use crate::under_every_shell;
 under_every_shell! {
     records_are_for_their_owner_only
     a_store_that_somebody_else_could_write_to_is_refused
+    what_somebody_else_put_in_the_place_is_named_and_nothing_is_made_in_it
     a_store_reached_by_a_symbolic_link_is_refused
     the_default_places_are_tried_in_order
     a_network_file_system_is_used_only_when_named
@@ -60,14 +61,35 @@ async fn a_store_that_somebody_else_could_write_to_is_refused(sh: Sh) {
     let rig = Rig::new(sh);
     rig.command(&["/bin/true"]).prepare().await;
     for directory in [rig.place.join("state/remote-command"), rig.store()] {
+        let at = directory.display();
         fs::set_permissions(&directory, Permissions::from_mode(0o770)).unwrap();
-        assert!(unusable(&rig).await.message.contains("0700"));
+        let message = unusable(&rig).await.message;
+        assert!(message.contains(&format!("{at} must have mode 0700")), "{message}");
         fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
         chown(&directory, Some(65_534), None).unwrap();
-        assert!(unusable(&rig).await.message.contains("belongs to"));
+        let message = unusable(&rig).await.message;
+        assert!(message.contains(&format!("{at} belongs to user 65534")), "{message}");
         chown(&directory, Some(0), None).unwrap();
     }
     rig.command(&["/bin/true"]).prepare().await;
+}
+
+/// Guards against a flaw that is told of a directory which is not there, and of its mode where
+/// its owner is the fault.
+async fn what_somebody_else_put_in_the_place_is_named_and_nothing_is_made_in_it(sh: Sh) {
+    let rig = Rig::new(sh);
+    let directory = rig.place.join("state/remote-command");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    chown(&directory, Some(65_534), None).unwrap();
+    let message = unusable(&rig).await.message;
+    let flaw = format!("{} belongs to user 65534 and not to 0", directory.display());
+    assert!(message.ends_with(&flaw), "{message}");
+    assert!(!rig.store().exists());
+    fs::remove_dir(&directory).unwrap();
+    fs::write(&directory, "").unwrap();
+    let message = unusable(&rig).await.message;
+    assert!(message.ends_with(&format!("{} is not a directory", directory.display())), "{message}");
 }
 
 async fn a_store_reached_by_a_symbolic_link_is_refused(sh: Sh) {

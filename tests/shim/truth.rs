@@ -89,12 +89,19 @@ async fn a_program_that_cannot_be_started_is_told_apart_from_one_that_failed(sh:
 
 async fn a_working_directory_that_is_not_there_is_told_apart_from_a_failure(sh: Sh) {
     let rig = Rig::new(sh);
-    for directory in ["/nowhere", "nowhere", "/etc/passwd"] {
+    let table = [
+        ("/nowhere", "/nowhere cannot be found"),
+        ("nowhere", "./nowhere cannot be found"),
+        ("/etc/passwd", "/etc/passwd is not a directory"),
+    ];
+    for (directory, flaw) in table {
         let mut attempt = rig.command(&["/bin/true"]);
         attempt.plan.program.working_directory = Some(directory.into());
         attempt.launch().await;
         let exit = attempt.finished().await;
         assert_eq!((exit.code(), exit.start_failure()), (127, StartFailure::CommandNotFound));
+        let err = String::from_utf8(attempt.output(Stream::Stderr).await).unwrap();
+        assert_eq!(err, format!("remote-command: working directory {flaw}\n"));
     }
 }
 

@@ -76,9 +76,15 @@ fn circles_are_found_with_and_without_the_target_in_them() {
     let with = [host("db-1", via("b")), host("b", via("db-1"))];
     let without = [host("db-1", via("a")), host("a", via("b")), host("b", via("a"))];
     let itself = [host("db-1", via("db-1"))];
-    for hosts in [&with[..], &without[..], &itself[..]] {
+    let circles = [
+        (&with[..], "db-1 \u{2192} b \u{2192} db-1"),
+        (&without[..], "a \u{2192} b \u{2192} a"),
+        (&itself[..], "db-1 \u{2192} db-1"),
+    ];
+    for (hosts, circle) in circles {
         let error = reach(json!({}), hosts).unwrap_err();
         assert!(matches!(error, ViaError::Cycle(_)), "{error}");
+        assert!(error.to_string().ends_with(&format!("circle: {circle}")), "{error}");
         assert_eq!(
             (error.hold().kind, error.hold().reason.as_str()),
             (HoldKind::Invalid, "ViaCycle")

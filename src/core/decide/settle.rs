@@ -398,8 +398,13 @@ impl Failure {
 
 fn exit_phrase(exit: &ExitRecord) -> String {
     match (exit.start_failure(), exit.signal()) {
-        (StartFailure::CommandNotFound, _) => "command or working directory not found".to_owned(),
-        (StartFailure::PermissionDenied, _) => "permission to execute denied".to_owned(),
+        (StartFailure::CommandNotFound, _) => {
+            "not started: no such program or working directory; its stderr says which".to_owned()
+        }
+        // Also a variable that the host's shell does not let be set.
+        (StartFailure::PermissionDenied, _) => "not started: its program, working directory or \
+             environment was not allowed; its stderr says which"
+            .to_owned(),
         (StartFailure::None, Some(signal)) => format!("ended by signal {signal}"),
         (StartFailure::None, None) => format!("exit code {}", exit.code()),
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::bootstrap::marks;
 use super::spool::Spool;
 use crate::core::fault::{Fault, Standing, Transient};
-use crate::core::record::{DirectSeen, exit_from_channel};
+use crate::core::record::{DirectSeen, StartFailure, exit_from_channel};
 use crate::host::{Chunk, Event, Input, Stream};
 
 /// Most noise looked through for the nonce; behind it the search goes on in the newest part.
@@ -56,13 +57,26 @@ struct Channel {
     noise: Vec<u8>,
     /// Empty once the output has begun.
     nonce: Vec<u8>,
+    /// What the output begins with when nothing could be started. Empty once it does not.
+    marks: Vec<(Vec<u8>, StartFailure)>,
+    /// The output's first bytes, as long as they may become such a mark.
+    first: Vec<u8>,
+    /// What the mark said.
+    start: StartFailure,
     spool: Spool,
 }
 
 impl Channel {
     fn new(nonce: Option<&str>, limit: u64) -> Self {
         let nonce = nonce.map_or(Vec::new(), |nonce| format!("\n{nonce}\n").into_bytes());
-        Self { noise: Vec::new(), nonce, spool: Spool::new(limit) }
+        let (noise, first, start) = (Vec::new(), Vec::new(), StartFailure::None);
+        Self { noise, nonce, marks: Vec::new(), first, start, spool: Spool::new(limit) }
+    }
+
+    /// The stream whose output may begin with a mark.
+    fn marked(nonce: Option<&str>, limit: u64) -> Self {
+        let marks = nonce.map_or(Vec::new(), |nonce| marks(nonce).to_vec());
+        Self { marks, ..Self::new(nonce, limit) }
     }
 
     fn begun(&self) -> bool {
@@ -71,7 +85,7 @@ impl Channel {
 
     fn take(&mut self, bytes: &[u8]) {
         if self.begun() {
-            return self.spool.push(bytes);
+            return self.keep(bytes);
         }
         self.noise.extend_from_slice(bytes);
         let found = self.noise.windows(self.nonce.len()).position(|part| part == self.nonce);
@@ -79,11 +93,33 @@ impl Channel {
             let output = self.noise.split_off(at + self.nonce.len());
             self.nonce = Vec::new();
             self.noise = Vec::new();
-            self.spool.push(&output);
+            self.keep(&output);
         } else if self.noise.len() > NOISE {
             let keep = self.noise.len() - self.nonce.len();
             self.noise.drain(..keep);
         }
+    }
+
+    /// Takes output, and holds its beginning back while that may be a mark.
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.marks.is_empty() {
+            return self.spool.push(bytes);
+        }
+        self.first.extend_from_slice(bytes);
+        let whole = self.marks.iter().find(|(mark, _)| self.first.starts_with(mark));
+        if let Some((mark, start)) = whole {
+            self.start = *start;
+            self.first.drain(..mark.len());
+        } else if self.marks.iter().any(|(mark, _)| mark.starts_with(&self.first)) {
+            return;
+        }
+        self.let_go();
+    }
+
+    /// Nothing more is held back.
+    fn let_go(&mut self) {
+        self.marks.clear();
+        self.spool.push(&std::mem::take(&mut self.first));
     }
 
     /// The end of the noise, for people.
@@ -101,7 +137,7 @@ impl Attempt {
     pub(super) fn new(nonce: Option<&str>, limit: u64, unusable: Standing) -> Self {
         let state = State {
             seen: DirectSeen::Running,
-            stdout: Channel::new(nonce, limit),
+            stdout: Channel::marked(nonce, limit),
             stderr: Channel::new(nonce, limit),
             exit: None,
             input: None,
@@ -270,6 +306,7 @@ impl State {
         self.input = None;
         self.over = Some(Instant::now());
         self.cut = !matches!(end, End::Closed);
+        self.stdout.let_go();
         let exit = self.exit.take();
         let lost = matches!(end, End::Lost(_));
         self.foreign = exit.is_some() && !lost && !self.is_ready();
@@ -278,7 +315,7 @@ impl State {
         }
         self.seen = match exit {
             _ if !self.sent => DirectSeen::NeverStarted(self.why_not(&end)),
-            Some(exit) => DirectSeen::Exited(exit_from_channel(exit)),
+            Some(exit) => DirectSeen::Exited(exit_from_channel(exit).but(self.stdout.start)),
             None => DirectSeen::Lost,
         };
     }
@@ -329,6 +366,34 @@ mod tests {
         attempt.take(Event::Stdout(vec![b'x'; 200]));
         assert!(attempt.read(Stream::Stdout, 0, 1).truncated);
         assert!(!attempt.read(Stream::Stderr, 0, 1).truncated);
+    }
+
+    #[test]
+    fn a_start_that_failed_is_told_by_a_mark_that_is_no_output() {
+        let mark = b"\x01nonce notfound\n";
+        for cut in 0..mark.len() {
+            let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+            attempt.take(Event::Stdout(b"\nnonce\n".to_vec()));
+            assert!(attempt.may_send());
+            attempt.take(Event::Stdout(mark[..cut].to_vec()));
+            attempt.take(Event::Stdout(mark[cut..].to_vec()));
+            attempt.take(Event::ExitStatus(127));
+            attempt.take(Event::Closed);
+            let DirectSeen::Exited(exit) = attempt.seen() else { panic!() };
+            assert_eq!(exit.start_failure(), StartFailure::CommandNotFound, "{cut}");
+            assert_eq!(attempt.read(Stream::Stdout, 0, 99).bytes, b"", "{cut}");
+        }
+        // What only looks like it, or comes later, is output like any other.
+        for output in ["\u{1}nonce ", "\u{1}nonce found\n", "x\u{1}nonce denied\n"] {
+            let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+            attempt.take(Event::Stdout(format!("\nnonce\n{output}").into_bytes()));
+            assert!(attempt.may_send());
+            attempt.take(Event::ExitStatus(127));
+            attempt.take(Event::Closed);
+            let DirectSeen::Exited(exit) = attempt.seen() else { panic!() };
+            assert_eq!(exit.start_failure(), StartFailure::None, "{output:?}");
+            assert_eq!(attempt.read(Stream::Stdout, 0, 99).bytes, output.as_bytes());
+        }
     }
 
     #[tokio::test(start_paused = true)]

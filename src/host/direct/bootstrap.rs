@@ -6,11 +6,15 @@
 //! become variables and positional parameters. So where the nonce never came, nothing of the
 //! command was ever sent. The nonce again marks their end: a connection that breaks before it
 //! runs nothing. What is left of standard input is the command's own.
+//!
+//! The shell then becomes the command, so that the server itself tells by which signal it
+//! ended. What cannot be started is found out before, and told by a mark on stdout.
 
 use zeroize::Zeroizing;
 
 use crate::core::action::Kind;
 use crate::core::plan::{Direct, Plan};
+use crate::core::record::StartFailure;
 use crate::host::Material;
 
 /// The line a login shell is given. No `'`, `!` or line feed inside the quotes, and no
@@ -18,7 +22,12 @@ use crate::host::Material;
 ///
 /// The first part reads the user to become; the second part, run as that user, reads the
 /// nonce and prints it, and then reads the script's presence and text, directory, words,
-/// environment and the end mark.
+/// environment and the end mark, and looks whether there is something to start, as the
+/// recorded way does.
+///
+/// The script is a here-document, because the last part of a pipe is not the shell itself; so
+/// it always ends with a line feed. Shells that keep those in files may have no room for one:
+/// then a pipe has to do, and the end by a signal is what the shell says of it.
 const LINE: &str = concat!(
     "exec /bin/sh -c '",
     r#"IFS= read -r u || exit 125; "#,
@@ -39,11 +48,38 @@ const LINE: &str = concat!(
     r#"rcmd_line; rcmd_i=$rcmd_l; "#,
     r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; export "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
     r#"rcmd_line; [ "$rcmd_l" = "$rcmd_k" ] || exit 125; "#,
-    r#"if [ -n "$rcmd_d" ]; then cd -- "$rcmd_d" || exit 127; fi; "#,
+    r#"rcmd_no() { printf "\001%s %s\n" "$rcmd_k" "$1"; "#,
+    r#"printf "remote-command: %s\n" "$2" >&2; exit "$3"; }; "#,
+    r#"if [ -n "$rcmd_d" ]; then case $rcmd_d in /*) ;; *) rcmd_d=./$rcmd_d ;; esac; "#,
+    r#"if [ -d "$rcmd_d" ]; then cd -- "$rcmd_d" || "#,
+    r#"rcmd_no denied "working directory $rcmd_d may not be entered" 126; "#,
+    r#"elif [ -e "$rcmd_d" ]; then "#,
+    r#"rcmd_no notfound "working directory $rcmd_d is not a directory" 127; "#,
+    r#"else rcmd_no notfound "working directory $rcmd_d cannot be found" 127; fi; fi; "#,
+    r#"rcmd_b=notfound; rcmd_try() { if [ -f "$1" ] && [ -x "$1" ]; then rcmd_b=ran; "#,
+    r#"elif [ -e "$1" ]; then rcmd_b=denied; fi; }; "#,
+    r#"case $1 in */*) rcmd_try "$1" ;; *) rcmd_r=$PATH:; "#,
+    r#"until [ -z "$rcmd_r" ] || [ "$rcmd_b" = ran ]; do "#,
+    r#"rcmd_l=${rcmd_r%%:*}; rcmd_r=${rcmd_r#*:}; rcmd_try "${rcmd_l:-.}/$1"; done ;; esac; "#,
+    r#"case $rcmd_b in notfound) rcmd_no notfound "$1: no such program" 127 ;; "#,
+    r#"denied) rcmd_no denied "$1 may not be executed" 126 ;; esac; "#,
     r#"if [ "$rcmd_x" = 0 ]; then exec "$@"; fi; "#,
+    r#"rcmd_t=${rcmd_s%"$rcmd_n"}; "#,
+    r#"if { eval "command exec 3<<rcmd$rcmd_n\$rcmd_t${rcmd_n}rcmd$rcmd_n"; } 2>/dev/null; "#,
+    r#"then exec "$@" /dev/fd/3; fi; "#,
     r#"{ printf %s "$rcmd_s" | { exec "$@" /dev/fd/3 3<&0 0<&4 4<&-; }; } 4<&0"#,
     "'",
 );
+
+/// What stdout begins with, behind the nonce, where the command could not be started: never
+/// text by chance, and the command does not know the nonce.
+pub(super) fn marks(nonce: &str) -> [(Vec<u8>, StartFailure); 2] {
+    let mark = |word, start| (format!("\u{1}{nonce} {word}\n").into_bytes(), start);
+    [
+        mark("notfound", StartFailure::CommandNotFound),
+        mark("denied", StartFailure::PermissionDenied),
+    ]
+}
 
 /// What is sent to run one attempt.
 pub(super) struct Request {
@@ -219,16 +255,22 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_at_any_byte_before_the_end_mark_runs_nothing() {
         let argv = ["/bin/sh", "-c", "printf 'it ran %s %s' \"$1\" \"$V\"", "sh", "one\ntwo"];
-        let plan = plan(&argv);
+        breaks_anywhere(&plan(&argv), "it ran one\ntwo x\n");
+        let mut plan = plan(&["/bin/sh", "-u"]);
+        plan.program.script = Some("printf 'it ran '\nprintf %s \"$V\"\n".to_owned());
+        breaks_anywhere(&plan, "it ran x\n");
+    }
+
+    fn breaks_anywhere(plan: &Plan, written: &str) {
         let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
         let env = vec![("V".to_owned(), Zeroizing::new(b"x\n".to_vec()))];
         let material = Material { env, stdin: None };
-        let request = request(&plan, &direct, Kind::Command, material).unwrap();
+        let request = request(plan, &direct, Kind::Command, material).unwrap();
         let all = [request.head.as_slice(), request.input.as_slice()].concat();
         let nonce = request.nonce.unwrap();
         for shell in ["sh", "dash", "bash"] {
             let whole = said(shell, &all);
-            assert_eq!(whole, format!("\n{nonce}\nit ran one\ntwo x\n"), "{shell}");
+            assert_eq!(whole, format!("\n{nonce}\n{written}"), "{shell}");
             for cut in 0..all.len() {
                 let some = said(shell, &all[..cut]);
                 assert!(!some.contains("it ran"), "{shell}, {cut} of {} bytes", all.len());

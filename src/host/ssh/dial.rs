@@ -166,7 +166,14 @@ async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
     let mut text = hop.host_keys.known_hosts.clone().unwrap_or_default();
     if let Some((name, key)) = &hop.host_keys.config_map {
         match lookup.config_map(name, key).await {
-            Ok(lines) => text.extend(["\n", &lines]),
+            Ok(lines) => match std::str::from_utf8(&lines) {
+                Ok(lines) => text.extend(["\n", lines]),
+                Err(error) => {
+                    let what = format!("key {key:?} of config map {name:?}");
+                    let message = format!("{what} is no text of known_hosts lines: {error}");
+                    return Err(Fault::new(Standing::HostKeyUnknown, message));
+                }
+            },
             Err(error @ LookupError::Unavailable(_)) => {
                 return Err(Fault::new(Transient::HostUnreachable, error.to_string()));
             }
