@@ -74,5 +74,6 @@ pub fn age_stage(stage: &mut Stage, by: Duration) {
         age(&mut stop.asked, by, SOON_OVER);
         optional(&mut stop.signalled, GRACE_OVER);
         optional(&mut stop.killed, GRACE_OVER);
+        optional(&mut stop.gone, SOON_OVER);
     }
 }
