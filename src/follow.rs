@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::core::action::{Entry, Seen};
 use crate::core::fault::Fault;
-use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen};
+use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen, Tree};
 use crate::core::tail::Tail;
 use crate::host::{Chunk, Host, Stream};
 use crate::output::line::Lines;
@@ -67,7 +67,11 @@ pub async fn shown<'a>(seen: &'a Seen, host: &dyn Host) -> Option<(&'a Entry, Ou
     match seen {
         Seen::Host { entry, record } => match &record.entry {
             EntrySeen::Claimed(claimed) => {
-                let over = claimed.exit.as_ref().is_some_and(|exit| record.output_is_over(exit));
+                let over = match claimed.stop {
+                    None => claimed.exit.as_ref().is_some_and(|exit| record.output_is_over(exit)),
+                    // What the command left in its tree may write for as long as its grace.
+                    Some(_) => record.tree == Tree::Empty && record.output.has_ended(),
+                };
                 Some((entry, record.output.clone(), over))
             }
             EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => None,

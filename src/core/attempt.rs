@@ -131,6 +131,10 @@ pub struct Stop {
     /// The host cannot show that the tree is gone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unverifiable: bool,
+    /// When the tree was first seen gone, while its exit record and the end of its output are
+    /// waited for: whoever writes these is no part of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Timestamp>,
 }
 
 impl Attempt {
@@ -164,6 +168,11 @@ impl Attempt {
             | Place::Lost(_)
             | Place::Ended(_) => None,
         }
+    }
+
+    /// The stop under way, when all that it was to end was seen gone.
+    pub fn stop_seen_through(&self) -> Option<&Stop> {
+        self.stop().filter(|stop| stop.gone.is_some())
     }
 
     /// The stop under way, to be carried on.
@@ -237,6 +246,7 @@ impl Attempt {
         }
         match &self.place {
             Place::Launching => None,
+            Place::Stopping(stop) if stop.gone.is_some() => Some(Evidence::Finishing),
             Place::Running | Place::Stopping(_) => Some(Evidence::StillRunning),
             Place::Finishing { .. } | Place::Vanished => Some(Evidence::Finishing),
             Place::Lost(loss) | Place::Fencing { loss, .. } => Some((*loss).into()),
@@ -262,6 +272,7 @@ impl Stop {
             takeable: false,
             survivors: Vec::new(),
             unverifiable: false,
+            gone: None,
         }
     }
 

@@ -128,11 +128,10 @@ impl HostRecord {
     /// `exit`: both streams have ended, or two seconds have passed since, for a child in the
     /// background may hold a stream open for ever. By the host's clock, within one boot.
     pub fn output_is_over(&self, exit: &ExitRecord) -> bool {
-        let drained = self.output.stdout.ended && self.output.stderr.ended;
         let waited = exit
             .ended_uptime_ms
             .is_none_or(|ended| self.uptime_ms >= ended.saturating_add(OUTPUT_GRACE_MS));
-        drained || waited
+        self.output.has_ended() || waited
     }
 }
 
@@ -186,6 +185,13 @@ pub enum Tree {
 pub struct OutputSeen {
     pub stdout: StreamSeen,
     pub stderr: StreamSeen,
+}
+
+impl OutputSeen {
+    /// Whether nothing will be added to either stream.
+    pub fn has_ended(&self) -> bool {
+        self.stdout.ended && self.stderr.ended
+    }
 }
 
 /// Which of the two output streams.

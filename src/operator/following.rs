@@ -10,7 +10,9 @@ use tracing::{debug, warn};
 use super::hearing::Hearing;
 use crate::api::{OutputStatus, StreamStatus};
 use crate::core::action::{Entry, Kind, Seen};
+use crate::core::outcome::Fate;
 use crate::core::record::{OutputSeen, StreamSeen};
+use crate::core::stage::{Place, Stage};
 use crate::follow::{Advanced, Destination, Follow, shown};
 use crate::host::{Host, Stream};
 use crate::output::log::Head;
@@ -186,12 +188,13 @@ impl Following {
         }
     }
 
-    /// What status shows of the output of attempt `attempt` of run `run`.
-    pub fn status(&self, run: i32, attempt: i32) -> Option<OutputStatus> {
+    /// What status shows of the output of the stage's last attempt.
+    pub fn status(&self, stage: &Stage) -> Option<OutputStatus> {
         let current = self.current.as_ref()?;
         let entry = current.follow.entry();
-        let theirs = (entry.run, entry.attempt, entry.kind) == (run, attempt, Kind::Command);
-        (theirs && !current.resumed).then(|| current.status())
+        let last = (stage.run, stage.attempt, Kind::Command);
+        let theirs = (entry.run, entry.attempt, entry.kind) == last;
+        (theirs && !current.resumed).then(|| current.status(!is_given_up(stage)))
     }
 
     fn destination(&self, source: &Source, entry: &Entry) -> Destination {
@@ -209,6 +212,31 @@ impl Following {
         };
         let (writer, marks) = (self.output.writer.clone(), Some(self.output.marks.clone()));
         Destination::Log { writer, marks, head: Arc::new(head) }
+    }
+}
+
+/// Whether nothing more is read of the output of the command's last attempt, although its end
+/// was not seen: it was lost, or stopped until nothing of it was left. What outlives an ordinary
+/// end holds its output open.
+pub fn is_given_up(stage: &Stage) -> bool {
+    let leaves_nothing = |fate: &Fate| match fate {
+        Fate::NeverStarted | Fate::Stopped { .. } | Fate::Lost(_) => true,
+        Fate::Exited(_) | Fate::Received(_) => false,
+    };
+    let Some(current) = &stage.current else { return false };
+    if current.is_verify() {
+        // A check follows the end of an attempt.
+        return stage.last_start.as_ref().is_some_and(|last| leaves_nothing(&last.fate));
+    }
+    match &current.place {
+        Place::Lost(_) => true,
+        Place::Ended(fate) => leaves_nothing(fate),
+        Place::Launching
+        | Place::Running
+        | Place::Finishing { .. }
+        | Place::Vanished
+        | Place::Stopping(_)
+        | Place::Fencing { .. } => false,
     }
 }
 
@@ -289,8 +317,9 @@ impl Current {
         }
     }
 
-    fn status(&self) -> OutputStatus {
-        let open = !(self.seen.stdout.ended && self.seen.stderr.ended);
+    /// `more` where the rest of an open stream may come.
+    fn status(&self, more: bool) -> OutputStatus {
+        let open = more && !self.seen.has_ended();
         let tails = self.follow.tails(open);
         let stream = |seen: &StreamSeen, tail: String| StreamStatus {
             bytes: i64::try_from(seen.bytes).unwrap_or(i64::MAX),

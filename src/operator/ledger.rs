@@ -16,13 +16,13 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::events::{Announcement, Announcer};
-use super::following::Following;
+use super::following::{Following, is_given_up};
 use super::registry::Key;
 use super::stage::record;
 use super::wishes::Wishes;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
-use crate::api::{Phase, RemoteCommand, RemoteCommandStatus};
+use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus};
 use crate::core::action::{Action, Seen};
 use crate::core::phase;
 use crate::core::stage::Stage;
@@ -96,13 +96,17 @@ impl Entry<'_> {
         let summary = phase::summary(&self.wishes.plan, stage);
         // What an earlier supervisor showed of the same attempt stays until more is known.
         let same = (shown.run, shown.attempt) == (Some(stage.run), Some(stage.attempt));
-        let output = self.following.status(stage.run, stage.attempt);
+        let earlier = shown.output.clone().filter(|_| same).map(|output| {
+            let open = output.open && !is_given_up(stage);
+            OutputStatus { open, ..output }
+        });
+        let output = self.following.status(stage);
         let known = Known {
             stage,
             to_be_followed: stage.is_to_be_followed(&self.wishes.asked),
             record: record(stage)?,
             summary: &summary,
-            output: output.or_else(|| shown.output.clone().filter(|_| same)),
+            output: output.or(earlier),
             previous: Some(shown),
             now: Timestamp::now(),
         };

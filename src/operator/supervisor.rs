@@ -35,7 +35,7 @@ use crate::api::RemoteCommand;
 use crate::core::action::Seen;
 use crate::core::decide::Now;
 use crate::core::plan::HoldKind;
-use crate::core::record::{EntrySeen, Life};
+use crate::core::record::{EntrySeen, Life, Tree};
 use crate::core::stage::Stage;
 use crate::journal::NotSaved;
 use crate::reach::Ways;
@@ -287,7 +287,8 @@ fn is_between(seen: &Seen) -> bool {
     match &record.entry {
         EntrySeen::Claimed(claimed) => {
             let lives = (claimed.supervisor, claimed.command);
-            lives == (Life::Alive, Life::Gone) && claimed.exit.is_none() && claimed.stop.is_none()
+            let over = claimed.stop.is_none() || record.tree == Tree::Empty;
+            lives == (Life::Alive, Life::Gone) && claimed.exit.is_none() && over
         }
         EntrySeen::Wiped | EntrySeen::Unclaimed | EntrySeen::Revoked => false,
     }
@@ -296,9 +297,9 @@ fn is_between(seen: &Seen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::action::{Entry, Kind};
+    use crate::core::action::{Entry, Kind, StopReason};
     use crate::core::record::parse_exit;
-    use crate::core::record::{Claimed, HostRecord, OutputSeen, ProcessId, ProcessIds, Tree};
+    use crate::core::record::{Claimed, HostRecord, OutputSeen, ProcessId, ProcessIds};
 
     fn seen(supervisor: Life, command: Life, exit: bool) -> Seen {
         let process = ProcessId { pid: 10, start: 1 };
@@ -338,5 +339,17 @@ mod tests {
         assert!(!is_between(&seen(Life::Alive, Life::Gone, true)), "its exit is known");
         assert!(!is_between(&seen(Life::Gone, Life::Gone, false)), "its exit will not come");
         assert!(!is_between(&Seen::Nothing));
+    }
+
+    #[test]
+    fn a_stop_is_in_that_moment_when_all_of_the_tree_is_gone() {
+        let mut stopped = seen(Life::Alive, Life::Gone, false);
+        let Seen::Host { record, .. } = &mut stopped else { panic!("{stopped:?}") };
+        let EntrySeen::Claimed(claimed) = &mut record.entry else { panic!("{record:?}") };
+        claimed.stop = Some(StopReason::Cancelled);
+        assert!(is_between(&stopped));
+        let Seen::Host { record, .. } = &mut stopped else { panic!("{stopped:?}") };
+        record.tree = Tree::Alive(Vec::new());
+        assert!(!is_between(&stopped), "there is more to be ended");
     }
 }

@@ -171,6 +171,21 @@ fn an_interrupt_cancels_and_the_whole_tree_is_gone() {
     assert!(block_until(LIMIT, || bench.processes().is_empty()), "{:?}", bench.processes());
 }
 
+/// Guards against an end at the moment the tree is gone: the last lines are on record a moment
+/// later.
+#[test]
+fn what_an_interrupted_command_says_at_last_is_shown() {
+    let bench = Bench::local();
+    let body = "trap 'echo rolling back; echo rolled back; exit 3' TERM\necho up\n\
+                while :; do sleep 0.2; done";
+    let mut run = Running::start(&mut bench.command(&script("a", body), &[]));
+    run.read_to("up");
+    run.signal(Signal::SIGINT);
+    let told = run.told();
+    assert_eq!(told.code(), 224, "{told:?}");
+    assert_eq!(told.out, "rolling back\nrolled back\n", "{told:?}");
+}
+
 #[test]
 fn a_second_interrupt_leaves_it_running_and_it_can_be_run_to_its_end() {
     let bench = Bench::local();

@@ -1,11 +1,14 @@
 //! Stops, fences and deletion: how they go on, and when they are over.
 
 use remote_command::core::action::{Action, StopReason};
+use remote_command::core::decide::Decision;
 use remote_command::core::fault::Transient;
 use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Success};
 use remote_command::core::phase::{Phase, summary};
 use remote_command::core::plan::{Direct, Execution, Idempotency};
-use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, Life, Tree, exit_from_channel};
+use remote_command::core::record::{
+    Claimed, DirectSeen, EntrySeen, HostRecord, Life, Tree, exit_from_channel, parse_exit,
+};
 use remote_command::core::stage::Place;
 
 use crate::desk::{
@@ -77,6 +80,152 @@ fn an_exit_before_the_stop_mark_is_the_result_and_one_after_it_is_ours() {
     ours.wake();
     ours.with_tree(marked(StopReason::Cancelled, Some(0)), Tree::Empty);
     assert_eq!(ours.ending(), Some(Ending::Failed(Failure::Cancelled)));
+}
+
+/// What the host says of a tree that was cancelled and is gone, by its supervisor's life, its
+/// exit and whether its output has ended.
+fn cancelled(desk: &mut Desk, supervisor: Life, exit: Option<u32>, drained: bool) -> Decision {
+    let exit = exit.map(|code| exit_from_channel(Ok(code)));
+    let stop = Some(StopReason::Cancelled);
+    let entry = EntrySeen::Claimed(Claimed { exit, stop, ..claimed(supervisor, Life::Gone) });
+    let mut record = HostRecord { tree: Tree::Empty, ..desk.record(entry) };
+    record.output.stdout.ended = drained;
+    desk.host(record)
+}
+
+/// Cancelled, and the signal is about to be sent.
+fn cancelling() -> Desk {
+    let mut desk = Desk::running(Idempotency::NonIdempotent);
+    desk.asked.cancel = true;
+    assert!(matches!(desk.wake().action, Some(Action::Terminate { .. })));
+    desk
+}
+
+fn exit_code(desk: &Desk) -> Option<i32> {
+    desk.stage.outcome.as_ref().and_then(|outcome| outcome.exit_code)
+}
+
+const STOPPED: Option<Ending> = Some(Ending::Failed(Failure::Cancelled));
+
+/// Guards against an exit code and last lines that are lost: whoever writes them outlives the
+/// tree by a moment.
+#[test]
+fn a_stop_is_over_with_the_exit_record_and_the_end_of_the_output() {
+    let mut desk = cancelling();
+    let first = cancelled(&mut desk, Life::Alive, None, false);
+    assert_eq!((desk.ending(), first.action), (None, None));
+    let soon = first.wake.unwrap().as_millisecond() - 1_000_000_000 - desk.at_ms;
+    assert_eq!(soon, 100, "it is a moment");
+    assert_eq!(desk.stage.current.as_ref().unwrap().evidence(), Some(Evidence::Finishing));
+    assert!(matches!(desk.wake().action, Some(Action::Probe { .. })));
+    cancelled(&mut desk, Life::Alive, Some(3), false);
+    assert_eq!(desk.ending(), None, "its drains are at work");
+    cancelled(&mut desk, Life::Gone, Some(3), true);
+    assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, Some(3)));
+}
+
+#[test]
+fn the_end_of_a_stopped_commands_output_is_waited_for_two_seconds_after_the_tree_was_gone() {
+    let mut desk = cancelling();
+    desk.pass(20);
+    cancelled(&mut desk, Life::Gone, Some(3), false);
+    assert_eq!(desk.ending(), None, "what was left in the tree wrote until now");
+    desk.pass(1);
+    cancelled(&mut desk, Life::Gone, Some(3), false);
+    assert_eq!(desk.ending(), None);
+    desk.pass(1);
+    cancelled(&mut desk, Life::Gone, Some(3), false);
+    assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, Some(3)));
+}
+
+#[test]
+fn an_exit_record_that_a_living_supervisor_cannot_write_is_waited_for_five_seconds() {
+    let mut desk = cancelling();
+    cancelled(&mut desk, Life::Alive, None, true);
+    desk.pass(4);
+    cancelled(&mut desk, Life::Alive, None, true);
+    assert_eq!(desk.ending(), None);
+    desk.pass(1);
+    cancelled(&mut desk, Life::Alive, None, true);
+    assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, None));
+}
+
+#[test]
+fn a_stop_without_a_supervisor_waits_for_no_exit_record() {
+    let mut desk = cancelling();
+    cancelled(&mut desk, Life::Gone, None, true);
+    assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, None));
+}
+
+#[test]
+fn what_is_found_alive_after_all_is_ended_before_a_stop_is_over() {
+    let mut desk = cancelling();
+    cancelled(&mut desk, Life::Alive, None, false);
+    let mark = EntrySeen::Claimed(Claimed {
+        stop: Some(StopReason::Cancelled),
+        ..claimed(Life::Alive, Life::Gone)
+    });
+    desk.with_tree(mark, survivors());
+    assert!(matches!(desk.pass(31).action, Some(Action::Kill { .. })));
+    cancelled(&mut desk, Life::Alive, None, true);
+    assert_eq!(desk.ending(), None, "the wait begins anew");
+    assert!(matches!(desk.wake().action, Some(Action::Probe { .. })), "there is nobody to kill");
+    cancelled(&mut desk, Life::Gone, Some(3), true);
+    assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, Some(3)));
+}
+
+/// Guards against doubt about a tree that was seen gone, and against killing what is not there.
+#[test]
+fn what_becomes_of_the_host_after_the_tree_was_gone_leaves_a_stop_a_stop() {
+    let wiped: fn(&mut Desk) = |desk| drop(desk.entry(EntrySeen::Wiped));
+    let rebooted: fn(&mut Desk) = |desk| {
+        let record = desk.record(EntrySeen::Unclaimed);
+        desk.host(HostRecord { boot: "another".to_owned(), ..record });
+    };
+    let silent: fn(&mut Desk) = |desk| {
+        desk.fault(Transient::ConnectTimeout);
+        desk.pass(3599);
+        assert_eq!(desk.ending(), None, "the exit record may still be read");
+        assert!(desk.stage.current.as_ref().unwrap().stop().unwrap().killed.is_none());
+        desk.pass(1);
+    };
+    for happens in [wiped, rebooted, silent] {
+        let mut desk = cancelling();
+        cancelled(&mut desk, Life::Alive, None, false);
+        happens(&mut desk);
+        assert_eq!((desk.ending(), exit_code(&desk)), (STOPPED, None));
+    }
+}
+
+#[test]
+fn a_snapshot_may_bring_back_what_was_seen_gone() {
+    let mut desk = cancelling();
+    cancelled(&mut desk, Life::Alive, None, false);
+    desk.uptime_ms -= 500_000;
+    desk.entry(EntrySeen::Unclaimed);
+    assert_eq!(desk.ending(), None);
+    assert!(matches!(desk.stage.current.as_ref().unwrap().place, Place::Fencing { .. }));
+}
+
+#[test]
+fn a_stop_of_a_wiped_entry_waits_for_nothing() {
+    let mut desk = cancelling();
+    desk.with_tree(EntrySeen::Wiped, Tree::Empty);
+    assert_eq!(desk.ending(), Some(Ending::Unknown(Doubt::RecordWiped)));
+}
+
+/// Guards against last lines that are lost because a cancel came a moment after the end.
+#[test]
+fn an_exit_before_the_stop_mark_waits_for_its_output_too() {
+    let mut desk = cancelling();
+    let exit = parse_exit(&format!("t 0 - ran {} - t 0 .", desk.uptime_ms), "t");
+    let entry = EntrySeen::Claimed(Claimed { exit, ..claimed(Life::Gone, Life::Gone) });
+    let mut record = desk.record(entry.clone());
+    record.output.stdout.ended = false;
+    desk.host(record);
+    assert_eq!(desk.ending(), None);
+    desk.entry(entry);
+    assert_eq!(desk.ending(), Some(Ending::Succeeded(Success::Completed)));
 }
 
 #[test]

@@ -78,5 +78,6 @@ pub fn age_stage(stage: &mut Stage, by: Duration) {
         age(&mut stop.asked, by, if given_up { RESOLVE_OVER } else { SOON_OVER });
         optional(&mut stop.signalled, GRACE_OVER);
         optional(&mut stop.killed, GRACE_OVER);
+        optional(&mut stop.gone, SOON_OVER);
     }
 }

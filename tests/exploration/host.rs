@@ -216,7 +216,7 @@ impl Host {
             let seen = place.map_or(DirectSeen::Lost, |place| place.seen_on_its_channel());
             return Seen::Direct { entry: entry.clone(), seen };
         }
-        let something = |p: &Place| p.command || p.supervisor || p.child;
+        let something = |p: &Place| p.command || p.child;
         let tree = match (look, place.as_ref().is_some_and(something)) {
             (false, _) => Tree::Unsearched,
             (true, _) if nature.cannot_tell => Tree::CannotTell,

@@ -1,17 +1,18 @@
 //! What must hold in every state, and on every step.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use remote_command::core::action::{Action, Kind};
 use remote_command::core::decide::decide;
-use remote_command::core::outcome::{Ending, Evidence, Failure, Loss, Success};
+use remote_command::core::outcome::{Ending, Evidence, Failure, Fate, Loss, Success};
 use remote_command::core::plan::{Execution, Idempotency, Plan};
 use remote_command::core::stage::{Next, Place as At, Stage};
 
 use crate::mutants::Mutant;
 use crate::place::Claim;
 use crate::plans::{Bounds, Elsewhere};
-use crate::world::{Operator, World};
+use crate::world::{Operator, World, now};
 
 pub const STARTED_TWICE: &str = "an attempt started twice";
 pub const NEVER_STARTED: &str = "an attempt that was said never to have started has started";
@@ -24,7 +25,11 @@ pub const LAUNCHED_OVER: &str = "a run that was shown as over has launched by it
 pub const UNLOST: &str = "LostNoRecord although the supervisor was not killed";
 pub const UNSWEPT: &str = "released as clean, and a store elsewhere was not swept";
 pub const UNTRIED: &str = "given up on a store that would have answered";
+pub const UNREAD: &str = "a stop has ended before the exit that its supervisor puts on record";
 pub const UNWIPED: &str = "RecordWiped, and nobody wiped it";
+
+/// How long the exit record of what was stopped and is gone has to be waited for.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first invariant that this state breaks.
 pub fn broken(bounds: &Bounds, world: &World) -> Option<&'static str> {
@@ -240,7 +245,22 @@ pub fn broken_step(before: &World, after: &World) -> Option<&'static str> {
     {
         return Some("a launch was given twice");
     }
-    losses(before, after)
+    losses(before, after).or_else(|| unread(before, after))
+}
+
+/// A stop is over when what is put on record about it was read, or did not come for a while.
+fn unread(before: &World, world: &World) -> Option<&'static str> {
+    let current = world.stage.current.as_ref()?;
+    let former = before.stage.current.as_ref()?;
+    let no_exit = |fate: &Fate| matches!(fate, Fate::Stopped { exit: None, .. });
+    if current.direct || former.is_fenced() || !current.fate().is_some_and(no_exit) {
+        return None;
+    }
+    let own = before.host.places.iter().find(|p| p.entry.token == current.entry.token)?;
+    let to_be_read = own.present && (own.supervisor || own.exit.is_some());
+    let gone = former.stop_seen_through().and_then(|stop| stop.gone);
+    let waited = gone.is_some_and(|gone| gone <= now() - RECORD_PATIENCE);
+    (to_be_read && !waited).then_some(UNREAD)
 }
 
 /// True when nothing more is to come in a world where nothing more goes wrong. Unknown is an

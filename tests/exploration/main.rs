@@ -147,6 +147,11 @@ fn a_loss_without_a_second_look_at_the_exit_record_is_caught() {
 }
 
 #[test]
+fn a_stop_that_ends_before_its_exit_is_on_record_is_caught() {
+    must_be_caught(Mutant::StopEndsWithTree, &plans::cancelled(0), must::UNREAD);
+}
+
+#[test]
 fn a_resolution_of_any_attempt_is_caught() {
     must_be_caught(Mutant::ResolutionOfAnyAttempt, &plans::resolved(2), must::WORD_TWICE);
 }

@@ -365,7 +365,7 @@ impl World {
         for verdict in [Verdict::Succeeded, Verdict::Failed, Verdict::Retry] {
             // A person who calls a Direct attempt over knows that it is.
             let direct = self.host.nature.direct;
-            let over = !self.host.places.iter().any(|p| p.is_alive());
+            let over = !self.host.places.iter().any(|p| p.is_alive() || p.supervisor);
             let honest = verdict == Verdict::Retry || !direct || over;
             let quiet = !direct || self.network.is_empty();
             if honest && quiet {

@@ -36,6 +36,8 @@ pub enum Mutant {
     NoFenceAfterLostNoRecord,
     /// Both processes gone count as a loss without a second look at the exit record.
     NoSecondRead,
+    /// A stopped tree that is gone counts as the end of all that is to be put on record.
+    StopEndsWithTree,
     /// A person's word is not tied to the attempt it was given for.
     ResolutionOfAnyAttempt,
     /// It is forgotten that a person's word was used.
@@ -72,6 +74,14 @@ impl Mutant {
                 if is_gone(&record.entry) =>
             {
                 record.tree = Tree::Empty;
+                Seen::Host { entry, record }
+            }
+            (Self::StopEndsWithTree, Seen::Host { entry, mut record }) => {
+                if let (EntrySeen::Claimed(claimed), Tree::Empty) =
+                    (&mut record.entry, &record.tree)
+                {
+                    claimed.supervisor = Life::Gone;
+                }
                 Seen::Host { entry, record }
             }
             (Self::SilenceEndsRound, Seen::Unswept { fault, .. }) => {

@@ -61,10 +61,16 @@ impl Place {
         }
     }
 
-    /// Something of it runs that is not left behind on purpose by a command that has ended.
+    /// Something of it runs that is not left behind on purpose by a command that has ended. Its
+    /// supervisor is there for the record, and no part of it.
     pub fn is_alive(&self) -> bool {
         let left_on_purpose = self.exit.is_some() && self.stop.is_none();
-        self.command || self.supervisor || self.child && !left_on_purpose
+        self.command || self.child && !left_on_purpose
+    }
+
+    /// Nothing of it runs, on purpose or not.
+    pub fn is_still(&self) -> bool {
+        !self.command && !self.child
     }
 
     pub fn start(&mut self, child: bool) {
@@ -106,14 +112,14 @@ impl Place {
     pub fn terminate(&mut self) {
         if self.command {
             self.end(143);
-            self.put_on_record();
         }
         self.child = false;
     }
 
     pub fn kill(&mut self, child_stays: bool) {
-        self.command = false;
-        self.supervisor = false;
+        if self.command {
+            self.end(137);
+        }
         self.child &= child_stays;
     }
 
@@ -138,6 +144,7 @@ impl Place {
         self.claim = if self.present { self.claim } else { Claim::Taken };
         self.stop = None;
         self.exit = None;
+        self.supervisor = false;
         self.channel = false;
         self.claimed_uptime_ms = UPTIME_MS;
     }

@@ -182,6 +182,10 @@ pub fn deleted(faults: u8) -> Bounds {
     once(faults).deleted().named("NonIdempotent, delete")
 }
 
+pub fn cancelled(faults: u8) -> Bounds {
+    once(faults).cancelled().stubborn().named("NonIdempotent, cancel, ignores TERM")
+}
+
 pub fn with_dead_store(faults: u8) -> Bounds {
     let dead = deleted(faults).fine().elsewhere(Elsewhere::Dead);
     dead.named("NonIdempotent, delete, a dead store elsewhere")
@@ -228,7 +232,7 @@ pub fn all() -> Vec<Bounds> {
 fn once_only() -> Vec<Bounds> {
     vec![
         once(2).fine(),
-        once(1).cancelled().stubborn().named("NonIdempotent, cancel, ignores TERM"),
+        cancelled(1),
         once(1).deleted().stubborn().fine().named("NonIdempotent, delete, ignores TERM"),
         with_dead_store(1),
         once(1).rerun().fine().named("NonIdempotent, rerun"),

@@ -271,15 +271,15 @@ impl World {
         // A dead check, an entry that never started: once nothing names them they are past.
         let spent = |p: &Place| match p.entry.kind {
             Kind::Command => p.starts == 0 && p.claim != Claim::Taken && !p.stalled,
-            Kind::Verify => !p.is_alive() && !p.child && p.ended_with != Some(100),
+            Kind::Verify => p.is_still() && p.ended_with != Some(100),
         };
-        for place in self.host.places.iter_mut().filter(|p| !p.is_alive() && !p.child) {
+        for place in self.host.places.iter_mut().filter(|p| p.is_still()) {
             if !under_way(&place.entry.token) && !followed(&place.entry.token) {
                 place.be_past();
             }
         }
         let run = self.stage.run;
-        let of_past_run = |p: &Place| p.entry.run < run && !p.is_alive() && !p.child;
+        let of_past_run = |p: &Place| p.entry.run < run && p.is_still();
         let by_number = self.mutant() == Mutant::TokenIgnored;
         self.host
             .places
@@ -319,7 +319,7 @@ impl World {
         self.network.retain(|action| {
             let place = token_of(action).and_then(|t| places.iter().find(|p| p.entry.token == t));
             let claimed = place.is_some_and(|p| p.present && p.claim != Claim::Free);
-            let over = place.is_some_and(|p| claimed && !p.is_alive() && !p.child);
+            let over = place.is_some_and(|p| claimed && p.is_still());
             let current = stage.current.as_ref().filter(|c| !c.is_fenced());
             let followed =
                 current.is_some_and(|c| Some(c.entry.token.as_str()) == token_of(action));

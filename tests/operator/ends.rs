@@ -131,6 +131,28 @@ async fn cancelling_ends_the_whole_process_tree() {
     assert_eq!(world.sleepers(), 0, "reported as done only when it was");
 }
 
+/// Guards against an end at the moment the tree is gone: the exit and the last lines are on
+/// record a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancelled_command_says_at_last_is_logged_and_its_exit_is_known() {
+    let world = World::new().await;
+    let script = r#"trap 'echo "rolling back"; echo "rolled back, data is safe"; exit 3' TERM
+        echo working; while :; do sleep 0.2; done"#;
+    world.command("polite", json!({"script": script})).await;
+    world.reaches("it works", async || world.logged("polite") == ["working"]).await;
+    world.patch("polite", json!({"cancel": true})).await;
+    let status = world.shows("polite", "Failed", "Cancelled").await.status.unwrap();
+    assert_eq!((status.exit_code, status.evidence.as_deref()), (Some(3), Some("StoppedByUs")));
+    let output = status.output.unwrap();
+    let told = ["working", "rolling back", "rolled back, data is safe"];
+    assert_eq!(output.stdout.tail.unwrap(), told.map(|line| format!("{line}\n")).concat());
+    assert!(!output.open);
+    // What the shell says of its child's end is on the other one.
+    let mut stdout = world.records("polite");
+    stdout.retain(|record| record["stream"] == "stdout");
+    assert_eq!(stdout.iter().map(|record| &record["text"]).collect::<Vec<_>>(), told);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_stops_what_runs_cleans_the_host_and_then_lets_go() {
     let world = World::new().await;

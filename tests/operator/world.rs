@@ -193,7 +193,8 @@ impl World {
         records.iter().map(|record| record["text"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn records(&self, name: &str) -> Vec<Value> {
+    /// The records of output of a command, in the order they were written.
+    pub fn records(&self, name: &str) -> Vec<Value> {
         let count = self.operators.lock().unwrap().len();
         let logs = (0..count).map(|n| fs::read_to_string(self.log(n)).unwrap_or_default());
         let lines: Vec<String> =

@@ -87,6 +87,9 @@ impl Turn<'_> {
             Place::Stopping(stop) | Place::Fencing { stop, .. } => {
                 let (reason, processes) = (stop.reason, attempt.processes.clone());
                 let grace_ms = attempt.bounds.termination_ms;
+                if stop.gone.is_some() {
+                    return Action::Probe { entry };
+                }
                 let searching = matches!(attempt.place, Place::Fencing { .. });
                 if stop.killed.is_some() {
                     Action::Kill { entry, reason, processes }
@@ -137,6 +140,9 @@ impl Turn<'_> {
     }
 
     fn pace(&self, attempt: &Attempt) -> Duration {
+        if attempt.stop_seen_through().is_some() && attempt.uncertain.is_none() {
+            return SOON;
+        }
         if self.stage.outcome.is_some() {
             let since = self.stage.outcome.as_ref().map(|outcome| outcome.time);
             return self.by_age(since, DOUBT_PACE);

@@ -20,6 +20,7 @@ impl Turn<'_> {
     pub(super) fn apply_limits(&mut self) {
         self.time_out_direct();
         self.kill_after_grace();
+        self.give_up_on_record();
         self.give_up_on_silence();
         self.give_up_on_finishing();
         self.mark_overdue();
@@ -44,6 +45,22 @@ impl Turn<'_> {
         let due = attempt.grace_ends().is_some_and(|ends| at >= ends);
         if let Some(stop) = attempt.stop_mut().filter(|_| due) {
             stop.killed = Some(at);
+        }
+    }
+
+    /// The host showed that the stopped tree is gone and has not answered since, for
+    /// `timeouts.resolve`: how the command ended is not learnt, and that it was stopped is known.
+    fn give_up_on_record(&mut self) {
+        let Some(attempt) = self.unfenced() else { return };
+        let (Some(stop), Some(uncertain)) = (attempt.stop_seen_through(), &attempt.uncertain)
+        else {
+            return;
+        };
+        let fate = Fate::Stopped { reason: stop.reason, exit: None };
+        if self.reached(after(uncertain.since, self.plan.limits.resolve))
+            && let Some(attempt) = &mut self.stage.current
+        {
+            attempt.place = Place::Ended(fate);
         }
     }
 
@@ -324,9 +341,9 @@ impl Attempt {
         after(since, Duration::from_millis(self.bounds.execution_ms))
     }
 
-    /// When KILL follows TERM; `None` when it is not due to.
+    /// When KILL follows TERM; `None` when it is not due to, or there is nobody left for it.
     pub(super) fn grace_ends(&self) -> Option<Timestamp> {
-        let stop = self.stop().filter(|stop| stop.killed.is_none())?;
+        let stop = self.stop().filter(|stop| stop.killed.is_none() && stop.gone.is_none())?;
         let grace = Duration::from_millis(self.bounds.termination_ms);
         stop.signalled.map(|sent| after(sent, grace))
     }

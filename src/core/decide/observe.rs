@@ -3,13 +3,20 @@
 //! Nothing is concluded for the run here. Silence is not evidence: it leaves the attempt
 //! where it is and only starts the clock of `timeouts.resolve`.
 
+use std::time::Duration;
+
 use crate::core::action::{Entry, Refusal, Seen, StopReason};
 use crate::core::fault::{Cause, Fault};
 use crate::core::outcome::{Fate, Loss};
 use crate::core::record::{Claimed, DirectSeen, EntrySeen, HostRecord, Life, Tree};
-use crate::core::stage::{Attempt, Place, Quiet, Stop, Uncertain, Waiting, WaitingOn};
+use crate::core::stage::{Attempt, Place, Quiet, Stop, Uncertain, Waiting, WaitingOn, after};
 
 use super::Turn;
+
+/// How long after a stopped tree was seen gone the end of its output is waited for.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for its exit record: a supervisor that lives writes it at once, or cannot.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether an answer comes from the boot the attempt was prepared in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -247,6 +254,9 @@ impl Reading<'_> {
     /// The host has no say about this attempt any more. In another boot nothing of it can
     /// be alive; in the same one that has to be shown by a search.
     fn forgotten(&self, attempt: &Attempt, loss: Loss) -> Place {
+        if let Some(end) = self.seen_through(attempt) {
+            return end;
+        }
         let known = match &attempt.place {
             Place::Fencing { loss, .. } | Place::Lost(loss) => Some(*loss),
             Place::Launching
@@ -276,14 +286,19 @@ impl Reading<'_> {
         }
     }
 
+    /// The end of a stop whose tree was seen gone, for a host that tells no more about it. A
+    /// snapshot of the host may hold living processes.
+    fn seen_through(&self, attempt: &Attempt) -> Option<Place> {
+        let stop = attempt.stop_seen_through().filter(|_| self.boot != Boot::RolledBack)?;
+        Some(Place::Ended(Fate::Stopped { reason: stop.reason, exit: None }))
+    }
+
     fn claimed(&self, attempt: &Attempt, claimed: &Claimed) -> Place {
         if let Some(exit) = &claimed.exit
             && claimed.stop.is_none()
         {
             // The end came first: whatever was being done about this attempt is moot.
-            let quiet = attempt.stop().is_some()
-                || self.record.output_is_over(exit)
-                || self.boot != Boot::Same;
+            let quiet = self.record.output_is_over(exit) || self.boot != Boot::Same;
             return if quiet {
                 Place::Ended(Fate::Exited(exit.clone()))
             } else {
@@ -320,6 +335,11 @@ impl Reading<'_> {
             (_, Boot::Other) if claimed.stop.is_none() => Some(Loss::LostByReboot),
             (_, Boot::Same | Boot::Other | Boot::CannotTell) => None,
         };
+        if loss.is_some()
+            && let Some(end) = self.seen_through(attempt)
+        {
+            return end;
+        }
         self.carry_on(loss, stop, Some(claimed))
     }
 
@@ -333,12 +353,20 @@ impl Reading<'_> {
         stop.claimed |= !takeable;
         let gone = self.boot == Boot::Other || self.record.tree == Tree::Empty && !takeable;
         if gone && (marked || loss.is_some()) {
+            if loss.is_none() && claimed.is_some_and(|claimed| self.is_to_come(&stop, claimed)) {
+                stop.gone.get_or_insert(self.at);
+                stop.signalled.get_or_insert(self.at);
+                stop.survivors.clear();
+                stop.unverifiable = false;
+                return Place::Stopping(stop);
+            }
             let exit = claimed.and_then(|c| c.exit.clone());
             return Place::Ended(match loss {
                 Some(loss) => Fate::Lost(loss),
                 None => Fate::Stopped { reason: stop.reason, exit },
             });
         }
+        stop.gone = None;
         if marked || searched || unseeing {
             stop.signalled.get_or_insert(self.at);
         }
@@ -353,6 +381,18 @@ impl Reading<'_> {
             Some(loss) => Place::Fencing { loss, stop },
             None => Place::Stopping(stop),
         }
+    }
+
+    /// Whether the exit record of a stopped tree that is gone, or the end of its output, is worth
+    /// waiting for. They are written by the supervisor and its drains, which a search for the tree
+    /// does not find. How long is counted from when it was seen gone, and not from the exit: what
+    /// the command left in its tree may have written until then.
+    fn is_to_come(&self, stop: &Stop, claimed: &Claimed) -> bool {
+        let record = claimed.exit.is_none() && claimed.supervisor != Life::Gone;
+        let output = !self.record.output.has_ended();
+        let patience = if record { RECORD_PATIENCE } else { OUTPUT_PATIENCE };
+        let until = after(stop.gone.unwrap_or(self.at), patience);
+        (record || output) && self.boot != Boot::Other && self.at < until
     }
 
     fn alive_or_not(&self, attempt: &Attempt, claimed: &Claimed) -> Place {

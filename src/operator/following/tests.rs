@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::*;
 use crate::api::RemoteCommand;
-use crate::core::action::Action;
+use crate::core::action::{Action, StopReason};
 use crate::core::fault::{Fault, Transient};
+use crate::core::outcome::Loss;
 use crate::core::plan::Plan;
 use crate::core::record::{
-    Claimed, EntrySeen, HostRecord, Life, ProcessId, ProcessIds, Tree, parse_exit,
+    Claimed, EntrySeen, HostRecord, Identity, Life, ProcessId, ProcessIds, Tree, parse_exit,
 };
+use crate::core::stage::{Attempt, Bounds, Next, Stop};
 use crate::host::{Chunk, Material};
 use crate::journal::Saved;
 
@@ -61,13 +64,13 @@ impl Sink {
 }
 
 /// An operator's output log and marks, removed at the end.
-struct Place {
+struct Desk {
     sink: Sink,
     output: Output,
     directory: PathBuf,
 }
 
-impl Place {
+impl Desk {
     fn new() -> Self {
         let directory =
             std::env::temp_dir().join(format!("following-{:016x}", rand::random::<u64>()));
@@ -78,7 +81,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Desk {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.directory).unwrap();
     }
@@ -145,7 +148,7 @@ async fn deliver(following: &mut Following) {
 
 #[tokio::test]
 async fn output_that_comes_after_the_exit_is_written_too() {
-    let place = Place::new();
+    let place = Desk::new();
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(TEXT.len())));
     let mut following = Following::new(place.output.clone());
     following.observe(&source(), &ended(6, false), &host, None).await;
@@ -156,7 +159,7 @@ async fn output_that_comes_after_the_exit_is_written_too() {
 
 #[tokio::test]
 async fn what_a_result_did_not_wait_for_is_written_after_it() {
-    let place = Place::new();
+    let place = Desk::new();
     let cut = Arc::new(Cut(Mutex::new(6)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let mut following = Following::new(place.output.clone());
@@ -170,18 +173,22 @@ async fn what_a_result_did_not_wait_for_is_written_after_it() {
 
 #[tokio::test]
 async fn output_of_an_ended_command_goes_on_after_a_restart() {
-    let place = Place::new();
+    let place = Desk::new();
     let cut = Arc::new(Cut(Mutex::new(6)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let shown = {
         let mut former = Following::new(place.output.clone());
         former.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
-        former.status(1, 1).unwrap()
+        former.status(&stage(Place::Running)).unwrap()
     };
     *cut.0.lock().unwrap() = TEXT.len();
     let mut following = Following::new(place.output.clone());
     assert!(following.resume(&source(), &entry(), &shown, &host));
-    assert_eq!(following.status(1, 1), None, "status has more than this one has read");
+    assert_eq!(
+        following.status(&stage(Place::Running)),
+        None,
+        "status has more than this one has read"
+    );
     deliver(&mut following).await;
     assert_eq!(place.sink.texts(), ["one", "two", "three"]);
     let mut later = Following::new(place.output.clone());
@@ -190,7 +197,7 @@ async fn output_of_an_ended_command_goes_on_after_a_restart() {
 
 #[tokio::test]
 async fn the_rest_of_an_earlier_attempt_is_written_while_the_next_one_is_followed() {
-    let place = Place::new();
+    let place = Desk::new();
     let cut = Arc::new(Cut(Mutex::new(6)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let mut following = Following::new(place.output.clone());
@@ -209,7 +216,7 @@ async fn the_rest_of_an_earlier_attempt_is_written_while_the_next_one_is_followe
 
 #[tokio::test]
 async fn what_is_given_up_of_an_earlier_attempt_is_told_as_a_gap() {
-    let place = Place::new();
+    let place = Desk::new();
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(6)));
     let mut following = Following::new(place.output.clone());
     following.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
@@ -235,7 +242,7 @@ fn silent() -> Seen {
 
 #[tokio::test(start_paused = true)]
 async fn patience_with_the_rest_of_the_output_begins_with_the_end_however_long_it_was_awaited() {
-    let place = Place::new();
+    let place = Desk::new();
     let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(0)));
     for at_the_end in [ended(TEXT.len(), true), silent()] {
         let mut following = Following::new(place.output.clone());
@@ -256,14 +263,14 @@ async fn patience_with_the_rest_of_the_output_begins_with_the_end_however_long_i
 
 #[tokio::test]
 async fn output_that_came_only_at_the_end_is_not_lost_together_with_its_supervisor() {
-    let (place, elsewhere) = (Place::new(), Place::new());
+    let (place, elsewhere) = (Desk::new(), Desk::new());
     let cut = Arc::new(Cut(Mutex::new(0)));
     let host: Arc<dyn Host> = Arc::clone(&cut) as Arc<dyn Host>;
     let shown = {
         let mut former = Following::new(place.output.clone());
         former.observe(&source(), &silent(), &host, None).await;
         former.observe(&source(), &ended(TEXT.len(), true), &host, None).await;
-        former.status(1, 1).unwrap()
+        former.status(&stage(Place::Running)).unwrap()
     };
     *cut.0.lock().unwrap() = TEXT.len();
     let mut other = Following::new(elsewhere.output.clone());
@@ -272,6 +279,80 @@ async fn output_that_came_only_at_the_end_is_not_lost_together_with_its_supervis
     assert!(following.resume(&source(), &entry(), &shown, &host));
     deliver(&mut following).await;
     assert_eq!(place.sink.texts(), ["one", "two", "three"]);
+}
+
+/// The stage of the attempt while it is at `place`.
+fn stage(place: Place) -> Stage {
+    let attempt = Attempt {
+        entry: entry(),
+        direct: false,
+        identity: Identity {
+            machine: "m".to_owned(),
+            boot: "b".to_owned(),
+            store: "s".to_owned(),
+            uptime_ms: 1000,
+            can_tell: true,
+        },
+        connection: String::new(),
+        host: "local".to_owned(),
+        purpose: Next::Ordinary,
+        bounds: Bounds { execution_ms: 1, idle_ms: None, termination_ms: 1, success: Vec::new() },
+        processes: None,
+        launched: Timestamp::UNIX_EPOCH,
+        started: None,
+        quiet: None,
+        uncertain: None,
+        place,
+        left_running: Vec::new(),
+    };
+    Stage { run: 1, attempt: 1, current: Some(attempt), ..Stage::default() }
+}
+
+/// Guards against `output.open` for ever where nobody is left to write.
+#[tokio::test]
+async fn output_is_shown_open_while_somebody_may_write_who_is_read() {
+    let desk = Desk::new();
+    let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(TEXT.len())));
+    let mut following = Following::new(desk.output.clone());
+    following.observe(&source(), &ended(6, false), &host, None).await;
+    let exit = parse_exit("T 0 - ran 1999 - T 0 .", "T").unwrap();
+    let stop = Stop::new(StopReason::Cancelled, Timestamp::UNIX_EPOCH);
+    for (place, open) in [
+        (Place::Running, true),
+        (Place::Stopping(stop), true),
+        (Place::Ended(Fate::Exited(exit.clone())), true),
+        (Place::Ended(Fate::Stopped { reason: StopReason::Cancelled, exit: Some(exit) }), false),
+        (Place::Lost(Loss::LostNoRecord), false),
+        (Place::Ended(Fate::Lost(Loss::LostByReboot)), false),
+    ] {
+        let shown = following.status(&stage(place.clone())).unwrap();
+        assert_eq!(shown.open, open, "{place:?}");
+    }
+}
+
+/// Guards against an end of the log while what the command left in its tree is being ended.
+#[tokio::test]
+async fn what_is_being_stopped_may_write_long_after_the_commands_own_exit() {
+    let desk = Desk::new();
+    let host: Arc<dyn Host> = Arc::new(Cut(Mutex::new(TEXT.len())));
+    let mut following = Following::new(desk.output.clone());
+    let stopped = |bytes, all, tree| {
+        let mut seen = ended(bytes, all);
+        if let Seen::Host { record, .. } = &mut seen
+            && let EntrySeen::Claimed(claimed) = &mut record.entry
+        {
+            claimed.stop = Some(StopReason::Cancelled);
+            (record.uptime_ms, record.tree) = (60_000, tree);
+        }
+        seen
+    };
+    let alive = stopped(6, false, Tree::Alive(Vec::new()));
+    following.observe(&source(), &alive, &host, None).await;
+    following.observe(&source(), &stopped(6, false, Tree::Empty), &host, None).await;
+    assert!(!following.is_delivered(), "its drains have not said that it is all");
+    following.observe(&source(), &stopped(TEXT.len(), true, Tree::Empty), &host, None).await;
+    assert_eq!(desk.sink.texts(), ["one", "two", "three"]);
+    assert!(following.is_delivered());
 }
 
 /// A host that does not answer.
@@ -290,7 +371,7 @@ impl Host for Deaf {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_asked_for_cuts_reading_short_while_there_is_something_to_be_stopped() {
-    let place = Place::new();
+    let place = Desk::new();
     let host: Arc<dyn Host> = Arc::new(Deaf);
     let object = |change: serde_json::Value| -> Arc<RemoteCommand> {
         let mut object = serde_json::json!({
