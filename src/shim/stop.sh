@@ -66,9 +66,11 @@ rc_find_carriers() {
 
 # Who came while the others were read: a process may hand the marker on and be gone before it
 # is its turn. Without a fork, which would be one more that came. To strike, it waits for them.
+# On a busy host there is always one more: then some of them have to do.
 rc_find_new_carriers() {
-    rc_tries=0
-    while [ "$rc_tries" -lt 2000 ] && rc_last_pid; do
+    rc_tries=0 rc_most=200
+    [ -z "${rc_strike:-}" ] || rc_most=2000
+    while [ "$rc_tries" -lt "$rc_most" ] && rc_last_pid; do
         rc_tries=$((rc_tries + 1))
         # After the last pid there is they are given out from here again.
         [ "$rc_w" -ge "$rc_next" ] || rc_next=299
@@ -242,10 +244,13 @@ rc_group() {
     kill -s "$1" -- "-$rc_c" 2>/dev/null || kill -s "$1" "$rc_c" 2>/dev/null
 }
 
-# KILL until two scans are empty, for two seconds at most.
+# KILL until two scans are empty, for about two seconds, and on a busy host five: whoever asked
+# waits for the report.
 rc_kill() {
     rc_i=0
-    while [ "$rc_i" -lt 20 ]; do
+    rc_uptime
+    rc_latest=$((rc_up + 5000))
+    while [ "$rc_i" -lt 20 ] && [ "$rc_up" -le "$rc_latest" ]; do
         rc_is_empty
         case $? in
         0) return 0 ;;
@@ -257,6 +262,7 @@ rc_kill() {
         [ -z "$rc_scope" ] || { echo 1 >"$rc_scope/cgroup.kill"; } 2>/dev/null
         rc_tenth
         rc_i=$((rc_i + 1))
+        rc_uptime
     done
     return 0
 }
