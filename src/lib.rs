@@ -13,6 +13,7 @@ pub mod core;
 pub mod follow;
 pub mod host;
 pub mod journal;
+mod lock;
 pub mod operator;
 pub mod output;
 pub mod reach;

@@ -9,12 +9,13 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::lock::Locked;
+
 /// An identity that nobody else has while this value lives.
 #[derive(Debug)]
 pub struct Identity {
     name: String,
-    /// Locked.
-    file: File,
+    _file: Locked,
 }
 
 /// Why there is no identity.
@@ -33,26 +34,18 @@ impl Identity {
     /// [`NoIdentity`].
     pub fn take(directory: &Path, given: Option<&str>) -> Result<Self, NoIdentity> {
         let unusable = |error| NoIdentity::Unusable(directory.to_owned(), error);
-        let mut file = open(directory).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let mut file = match Locked::take(open(directory).map_err(unusable)?) {
+            Ok(file) => file,
             Err(TryLockError::WouldBlock) => return Err(NoIdentity::Taken(directory.to_owned())),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
-        }
+        };
         let name = settle(&mut file, given).map_err(unusable)?;
-        Ok(Self { name, file })
+        Ok(Self { name, _file: file })
     }
 
     /// The identity as it stands in the Lease.
     pub fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl Drop for Identity {
-    fn drop(&mut self) {
-        // Closing alone does not unlock while a process that was just forked has the file, too.
-        let _ = self.file.unlock();
     }
 }
 

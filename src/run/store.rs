@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::documents::Key;
 use crate::core::stage::Stage;
 use crate::journal::{Journal, NotSaved};
+use crate::lock::Locked;
 
 /// The file of one command, held by this process alone.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct Store {
     file: PathBuf,
     kept: Kept,
     /// Held until this is dropped, or the process is gone.
-    _lock: File,
+    _lock: Locked,
 }
 
 /// What is in the file.
@@ -88,11 +89,11 @@ impl Store {
         private.map_err(|error| StoreError::Unusable(directory.clone(), error))?;
         let lock_file = directory.join(format!("{name}.lock"));
         let lock = File::options().create(true).append(true).open(&lock_file).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match Locked::take(lock) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(lock_file)),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
-        }
+        };
         let kept = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|error| StoreError::Unreadable(file.clone(), error))?,
