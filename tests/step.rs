@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,9 +11,7 @@ use remote_command::core::action::{Action, Entry, Expect, Seen, StopReason};
 use remote_command::core::decide::Now;
 use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Failure, Success};
-use remote_command::core::plan::{
-    Asked, Execution, HoldKind, Idempotency, Limits, Plan, Program, Retry, Value,
-};
+use remote_command::core::plan::{Asked, HoldKind, Plan, Value};
 use remote_command::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Tree,
     parse_exit,
@@ -176,36 +173,11 @@ impl Lookup for Secrets {
 }
 
 fn plan() -> Plan {
-    let minute = Duration::from_secs(60);
-    Plan {
-        uid: "uid".to_owned(),
-        host: "host".to_owned(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Recorded,
-        verify: None,
-        limits: Limits {
-            queue: minute,
-            execution: minute,
-            idle: None,
-            termination: minute,
-            resolve: minute,
-            cleanup: minute,
-        },
-        retry: Retry { limit: 3, initial: minute, max: minute, exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: vec!["true".to_owned()],
-            script: None,
-            env: vec![(
-                "TOKEN".to_owned(),
-                Value::SecretKey { name: "secret".to_owned(), key: "key".to_owned() },
-            )],
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1024,
-        },
-    }
+    let mut plan = Plan::plain("uid", "host", &["true"]);
+    plan.retry.limit = 3;
+    let token = Value::SecretKey { name: "secret".to_owned(), key: "key".to_owned() };
+    plan.program.env.push(("TOKEN".to_owned(), token));
+    plan
 }
 
 /// One object's life: the turns one after the other, the clock moved to each wake-up.

@@ -107,6 +107,40 @@ pub struct Plan {
     pub program: Program,
 }
 
+impl Plan {
+    /// The least that a plan says: these words on record, never repeated, 0 for success, a
+    /// minute for everything. What is more is set beside it.
+    pub fn plain(uid: &str, host: &str, argv: &[&str]) -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            uid: uid.to_owned(),
+            host: host.to_owned(),
+            idempotency: Idempotency::NonIdempotent,
+            execution: Execution::Recorded,
+            verify: None,
+            limits: Limits {
+                queue: minute,
+                execution: minute,
+                idle: None,
+                termination: minute,
+                resolve: minute,
+                cleanup: minute,
+            },
+            retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
+            success_exit_codes: vec![0],
+            program: Program {
+                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                script: None,
+                env: Vec::new(),
+                stdin: None,
+                working_directory: None,
+                run_as: None,
+                output_limit: 1 << 30,
+            },
+        }
+    }
+}
+
 /// What runs on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {

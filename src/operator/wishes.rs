@@ -1,7 +1,6 @@
 //! What an object and the hosts it refers to ask for, made anew at every turn.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -11,7 +10,7 @@ use super::following::Source;
 use crate::api::plan::limits_where_valid;
 use crate::api::{self, Place, RemoteCommand, RemoteHost};
 use crate::core::connection::Connection;
-use crate::core::plan::{Asked, Execution, Hold, HoldKind, Idempotency, Plan, Program, Retry};
+use crate::core::plan::{Asked, Hold, HoldKind, Plan};
 
 /// Everything a turn is decided from, besides the stage.
 #[derive(Debug)]
@@ -116,30 +115,15 @@ fn places(object: &RemoteCommand, namespace: &str, resolve: api::Resolve<'_>) ->
 
 /// Stands for a spec that cannot be carried out: it runs nothing.
 fn nothing(object: &RemoteCommand) -> Plan {
-    let minute = Duration::from_secs(60);
-    Plan {
-        uid: object.uid().unwrap_or_default(),
-        host: api::place(&object.spec).map(|place| place.name().to_owned()).unwrap_or_default(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Recorded,
-        verify: None,
-        limits: limits_where_valid(&object.spec),
-        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: Vec::new(),
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 0,
-        },
-    }
+    let host = api::place(&object.spec).map(|place| place.name().to_owned()).unwrap_or_default();
+    let limits = limits_where_valid(&object.spec);
+    Plan { limits, ..Plan::plain(&object.uid().unwrap_or_default(), &host, &[]) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kube::runtime::reflector::store;
     use serde_json::json;
 

@@ -34,42 +34,15 @@ pub fn this_machine() -> Arc<dyn Host> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::core::action::{Action, Entry, Kind, Seen};
-    use crate::core::plan::{Execution, Idempotency, Limits, Plan, Program, Retry};
+    use crate::core::plan::Plan;
     use crate::journal::Saved;
 
     /// What the spec says by now is for the next attempt: it may name another user.
     fn plan() -> Plan {
-        let minute = Duration::from_secs(60);
-        Plan {
-            uid: "uid".to_owned(),
-            host: "local".to_owned(),
-            idempotency: Idempotency::NonIdempotent,
-            execution: Execution::Recorded,
-            verify: None,
-            limits: Limits {
-                queue: minute,
-                execution: minute,
-                idle: None,
-                termination: minute,
-                resolve: minute,
-                cleanup: minute,
-            },
-            retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-            success_exit_codes: vec![0],
-            program: Program {
-                argv: vec!["true".to_owned()],
-                script: None,
-                env: Vec::new(),
-                stdin: None,
-                working_directory: None,
-                run_as: None,
-                output_limit: 1,
-            },
-        }
+        Plan::plain("uid", "local", &["true"])
     }
 
     /// Guards against an attempt that reads as wiped because the spec names another user by now.

@@ -7,9 +7,7 @@ use remote_command::core::action::{Action, Seen, StopReason};
 use remote_command::core::decide::{Decision, Now, decide};
 use remote_command::core::fault::Fault;
 use remote_command::core::outcome::{Doubt, Ending};
-use remote_command::core::plan::{
-    Asked, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
-};
+use remote_command::core::plan::{Asked, Execution, Idempotency, Limits, Plan, Retry, Verify};
 use remote_command::core::record::{
     Claimed, DirectSeen, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds,
     StreamSeen, Survivor, Tree, exit_from_channel,
@@ -26,10 +24,7 @@ pub fn seconds(n: u64) -> Duration {
 pub fn plan(idempotency: Idempotency) -> Plan {
     let verify = Verify { command: vec!["check".to_owned()], timeout: seconds(30) };
     Plan {
-        uid: "uid".to_owned(),
-        host: "db-1".to_owned(),
         idempotency,
-        execution: Execution::Recorded,
         verify: (idempotency == Idempotency::Verifiable).then_some(verify),
         limits: Limits {
             queue: seconds(3600),
@@ -40,16 +35,7 @@ pub fn plan(idempotency: Idempotency) -> Plan {
             cleanup: seconds(600),
         },
         retry: Retry { limit: 1, initial: seconds(2), max: seconds(120), exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: vec!["it".to_owned()],
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1 << 30,
-        },
+        ..Plan::plain("uid", "db-1", &["it"])
     }
 }
 

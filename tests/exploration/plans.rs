@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use remote_command::core::plan::{
-    Direct, Execution, Idempotency, Limits, Plan, Program, Retry, Verify,
-};
+use remote_command::core::plan::{Direct, Execution, Idempotency, Limits, Plan, Retry, Verify};
 
 use crate::host::Nature;
 use crate::world::Left;
@@ -41,8 +39,6 @@ fn plan(idempotency: Idempotency, execution: Execution) -> Plan {
     let seconds = Duration::from_secs;
     let verify = Verify { command: vec!["check".to_owned()], timeout: seconds(20) };
     Plan {
-        uid: "uid".to_owned(),
-        host: "host".to_owned(),
         idempotency,
         execution,
         verify: (idempotency == Idempotency::Verifiable).then_some(verify),
@@ -55,16 +51,7 @@ fn plan(idempotency: Idempotency, execution: Execution) -> Plan {
             cleanup: seconds(40),
         },
         retry: Retry { limit: 1, initial: seconds(1), max: seconds(1), exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: vec!["it".to_owned()],
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1 << 20,
-        },
+        ..Plan::plain("uid", "host", &["it"])
     }
 }
 

@@ -1,10 +1,9 @@
 //! One machine to which Direct commands go, and attempts on it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen};
-use remote_command::core::plan::{Direct, Execution, Idempotency, Limits, Plan, Program, Retry};
+use remote_command::core::plan::{Direct, Execution, Plan};
 use remote_command::core::record::{DirectSeen, ExitRecord};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Host, Material, Stream};
@@ -17,37 +16,8 @@ use crate::support::sshd::{Kind as Key, Sshd};
 use crate::support::until;
 
 pub fn plan(argv: &[&str]) -> Plan {
-    let minute = Duration::from_secs(60);
-    Plan {
-        uid: "uid".to_owned(),
-        host: "local".to_owned(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Direct(Direct {
-            no_shell: false,
-            forced_command: false,
-            may_overlap: false,
-        }),
-        verify: None,
-        limits: Limits {
-            queue: minute,
-            execution: minute,
-            idle: None,
-            termination: minute,
-            resolve: minute,
-            cleanup: minute,
-        },
-        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1 << 30,
-        },
-    }
+    let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
+    Plan { execution: Execution::Direct(direct), ..Plan::plain("uid", "local", argv) }
 }
 
 pub fn entry(attempt: i32, kind: Kind) -> Entry {

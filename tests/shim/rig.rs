@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
-use remote_command::core::plan::{Execution, Idempotency, Limits, Plan, Program, Retry, Value};
+use remote_command::core::plan::{Plan, Value};
 use remote_command::core::record::{
     Claimed, EntrySeen, ExitRecord, HostRecord, Identity, ProcessIds, Tree,
 };
@@ -251,32 +251,10 @@ pub fn entry() -> Entry {
 }
 
 pub fn plan(argv: &[&str]) -> Plan {
-    Plan {
-        uid: "unused".into(),
-        host: "here".into(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Recorded,
-        verify: None,
-        limits: Limits {
-            queue: LIMIT,
-            execution: Duration::from_secs(600),
-            idle: None,
-            termination: Duration::from_secs(30),
-            resolve: LIMIT,
-            cleanup: LIMIT,
-        },
-        retry: Retry { limit: 0, initial: LIMIT, max: LIMIT, exit_codes: vec![] },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: argv.iter().map(|&word| word.to_owned()).collect(),
-            script: None,
-            env: vec![],
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1 << 30,
-        },
-    }
+    let mut plan = Plan::plain("unused", "here", argv);
+    plan.limits.execution = Duration::from_secs(600);
+    plan.limits.termination = Duration::from_secs(30);
+    plan
 }
 
 /// One attempt and the operator's side of it.

@@ -195,39 +195,11 @@ fn value(input: &mut Vec<u8>, text: &[u8]) -> Result<(), String> {
 mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
-    use crate::core::plan::{Execution, Idempotency, Limits, Program, Retry};
 
     fn plan(argv: &[&str]) -> Plan {
-        let minute = Duration::from_secs(60);
-        Plan {
-            uid: "uid".to_owned(),
-            host: "local".to_owned(),
-            idempotency: Idempotency::NonIdempotent,
-            execution: Execution::Recorded,
-            verify: None,
-            limits: Limits {
-                queue: minute,
-                execution: minute,
-                idle: None,
-                termination: minute,
-                resolve: minute,
-                cleanup: minute,
-            },
-            retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-            success_exit_codes: vec![0],
-            program: Program {
-                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-                script: None,
-                env: Vec::new(),
-                stdin: None,
-                working_directory: None,
-                run_as: None,
-                output_limit: 1 << 30,
-            },
-        }
+        Plan::plain("uid", "local", argv)
     }
 
     #[test]

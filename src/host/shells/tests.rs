@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::*;
 use crate::core::action::{Action, Entry, Expect, Kind, Refusal, Seen};
-use crate::core::plan::{Execution, Idempotency, Limits, Plan, Program, Retry};
+use crate::core::plan::Plan;
 use crate::host::recorded::Recorded;
 use crate::host::{Event, ExecChannel, Host, Input};
 use crate::journal::Saved;
@@ -107,33 +107,7 @@ impl Far {
 }
 
 fn plan() -> Plan {
-    let minute = Duration::from_secs(60);
-    Plan {
-        uid: "uid".to_owned(),
-        host: "host".to_owned(),
-        idempotency: Idempotency::NonIdempotent,
-        execution: Execution::Recorded,
-        verify: None,
-        limits: Limits {
-            queue: minute,
-            execution: minute,
-            idle: None,
-            termination: minute,
-            resolve: minute,
-            cleanup: minute,
-        },
-        retry: Retry { limit: 0, initial: minute, max: minute, exit_codes: Vec::new() },
-        success_exit_codes: vec![0],
-        program: Program {
-            argv: vec!["true".to_owned()],
-            script: None,
-            env: Vec::new(),
-            stdin: None,
-            working_directory: None,
-            run_as: None,
-            output_limit: 1,
-        },
-    }
+    Plan::plain("uid", "host", &["true"])
 }
 
 fn entry(run_as: Option<&str>) -> Entry {
