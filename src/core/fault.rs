@@ -5,11 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign::printable;
+
+/// The most characters of a fault's message: foreign text twice, and a sentence around it.
+pub const MESSAGE_CHARS: usize = 800;
+
 /// Why an action could not be delivered, or its answer not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fault {
     pub cause: Cause,
-    /// What was being done and what came, for people. Never a secret.
+    /// What was being done and what came, for people. Never a secret. Foreign text in it went
+    /// through [`foreign`](super::foreign::foreign).
     pub message: String,
 }
 
@@ -84,9 +90,10 @@ pub enum Ours {
 }
 
 impl Fault {
-    /// A fault of the given cause with a message for people.
-    pub fn new(cause: impl Into<Cause>, message: impl Into<String>) -> Self {
-        Self { cause: cause.into(), message: message.into() }
+    /// A fault of the given cause with a message for people: one line, of [`MESSAGE_CHARS`] at
+    /// most, whatever it is given.
+    pub fn new(cause: impl Into<Cause>, message: impl AsRef<str>) -> Self {
+        Self { cause: cause.into(), message: printable(message.as_ref(), MESSAGE_CHARS) }
     }
 
     /// The reason shown in status: one CamelCase word.

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod connection;
 pub mod decide;
 pub mod fault;
+pub mod foreign;
 pub mod outcome;
 pub mod phase;
 pub mod plan;
