@@ -374,7 +374,7 @@ fn framed(nonce: &str, line: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(rest).into_owned())
 }
 
-fn protocol(message: impl Into<String>) -> Fault {
+fn protocol(message: impl AsRef<str>) -> Fault {
     Fault::new(Ours::ProtocolError, message)
 }
 
