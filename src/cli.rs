@@ -5,14 +5,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
 
 use crate::api::crd;
+use crate::log::{self, LogFormat};
 use crate::operator;
 use crate::run::args::{self, RunArgs};
 
@@ -99,15 +99,6 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Shape of the program's own log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One readable line per event
-    Text,
-    /// One JSON object per event
-    Json,
-}
-
 /// Prints what clap has to say (help, version or a mistake) and tells the exit code for it.
 pub fn answer(error: &clap::Error) -> ExitCode {
     // Nothing can be done about a terminal that is gone.
@@ -160,11 +151,5 @@ fn called_as() -> String {
 
 /// Sends the program's own log to stderr.
 pub fn start_logging(args: &LogArgs, default: &str) {
-    let filter = EnvFilter::new(args.log.as_deref().unwrap_or(default));
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
-    let log = log.with_ansi(io::stderr().is_terminal());
-    match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    log::start(args.log_format, args.log.as_deref().unwrap_or(default));
 }

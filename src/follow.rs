@@ -4,52 +4,43 @@
 //! A hint, never a result: nothing here says how a command ends. Every read is by stream and
 //! offset, so a lost link, a slow reader or a restart costs time and no byte. Written output
 //! is not held here: a stream has at most one block under way, and reads on when it is done.
+//! What the log of one attempt may take is bounded: reading waits where the rate is in the way,
+//! and the log says what is left out of it beyond its limit.
 
-use std::io::ErrorKind::BrokenPipe;
+mod stream;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep};
+
+use self::stream::Following;
 
 use crate::core::action::{Entry, Seen};
 use crate::core::fault::Fault;
 use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen, Tree};
-use crate::core::tail::Tail;
-use crate::host::{Chunk, Host, Stream};
-use crate::output::line::Lines;
+use crate::host::{Host, Stream};
+use crate::output::budget::{Budget, LogLimits, Room};
 use crate::output::log::Head;
 use crate::output::mark::Marks;
 use crate::output::standard::Kept;
-use crate::output::writer::{Block, Last, Place, Shape, Writer, Written};
+use crate::output::writer::Writer;
 
 /// A command that wrote within this time is looked at often.
 const LIVELY: Duration = Duration::from_secs(15);
 /// How often.
 const LIVELY_PACE: Duration = Duration::from_millis(500);
 
-/// Bytes asked for in one read.
-const PIECE: u32 = 256 * 1024;
-
-/// Reads of one stream in one [`Follow::advance`].
-const READS: usize = 4;
-
-/// How long [`Follow::advance`] waits for a block to be written before it leaves it under way.
-const WRITE_PATIENCE: Duration = Duration::from_millis(20);
-
-/// How long writing rests after it failed.
-const WRITE_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long a stream rests when the writer's queue is full.
-const QUEUE_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before it is looked again whether the rate lets more be written.
+const RATE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where the output of an attempt goes.
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// Nowhere; only the tails are kept.
     Nowhere,
-    /// One JSON line per line of output.
-    Log { writer: Writer, marks: Option<Marks>, head: Arc<Head> },
+    /// One JSON line per line of output, within these limits for each attempt.
+    Log { writer: Writer, marks: Option<Marks>, head: Arc<Head>, limits: LogLimits },
     /// Byte for byte to stdout and stderr. `kept` is what these held at first: see [`Kept`].
     Plain { writer: Writer, marks: Option<Marks>, kept: Kept },
 }
@@ -116,6 +107,8 @@ pub enum Advanced {
     CaughtUp,
     /// There is more to read: advance again soon.
     More,
+    /// There is more to read, and the log has no room for it yet. The pause is over.
+    Throttled,
     /// The writer is slow or failing: advance again at leisure.
     Waiting,
 }
@@ -128,14 +121,17 @@ pub struct Follow {
     /// How much output was shown to be there last, and when that was first more than before.
     shown: u64,
     grown: Option<Instant>,
+    /// What the log of both streams may take.
+    budget: Arc<Budget>,
 }
 
 impl Follow {
     /// Follows `entry` from where its output was last written.
     pub fn new(entry: Entry, tail_bytes: usize, destination: &Destination) -> Self {
+        let budget = Arc::new(budget(&entry, destination));
         let streams = [Stream::Stdout, Stream::Stderr]
-            .map(|stream| Following::new(&entry, stream, tail_bytes, destination));
-        Self { entry, streams, shown: 0, grown: None }
+            .map(|stream| Following::new(&entry, stream, tail_bytes, (destination, &budget)));
+        Self { entry, streams, shown: 0, grown: None, budget }
     }
 
     /// The attempt's entry on the host.
@@ -157,6 +153,9 @@ impl Follow {
         for stream in &mut self.streams {
             let seen = seen_of(seen, stream.stream);
             advanced = advanced.and(stream.advance(&self.entry, host, seen).await?);
+        }
+        if advanced == Advanced::Throttled {
+            sleep(pause(&self.budget)).await;
         }
         Ok(advanced)
     }
@@ -182,7 +181,7 @@ impl Follow {
     }
 
     /// Writes the ends of the streams where they were not written: what is left of `seen` is
-    /// told as a gap. Where the writer does not give the place back within `limit`, not even
+    /// told as a gap, or as left out where only the rate had kept it from being written. Where the writer does not give the place back within `limit`, not even
     /// that can be written.
     pub async fn give_up(&mut self, seen: &OutputSeen, limit: Duration) {
         let deadline = Instant::now() + limit;
@@ -239,9 +238,32 @@ impl Advanced {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::More, _) | (_, Self::More) => Self::More,
+            (Self::Throttled, _) | (_, Self::Throttled) => Self::Throttled,
             (Self::Waiting, _) | (_, Self::Waiting) => Self::Waiting,
             (Self::CaughtUp, Self::CaughtUp) => Self::CaughtUp,
         }
+    }
+}
+
+/// What is left of the budget of an attempt: what was logged of it before a restart counts.
+fn budget(entry: &Entry, destination: &Destination) -> Budget {
+    match destination {
+        Destination::Log { marks, limits, .. } => {
+            let logged =
+                |stream| marks.as_ref().map_or(0, |marks| marks.of(entry, stream).logged());
+            let before = logged(Stream::Stdout).saturating_add(logged(Stream::Stderr));
+            Budget::new(*limits, before)
+        }
+        Destination::Nowhere | Destination::Plain { .. } => Budget::new(LogLimits::default(), 0),
+    }
+}
+
+/// How long to wait until the rate lets something be written; not for long, as something else
+/// may have to be seen to.
+fn pause(budget: &Budget) -> Duration {
+    match budget.room() {
+        Room::In(wait) => wait.min(RATE_PAUSE),
+        Room::Now(_) | Room::Spent => Duration::ZERO,
     }
 }
 
@@ -252,238 +274,12 @@ fn seen_of(seen: &OutputSeen, stream: Stream) -> &StreamSeen {
     }
 }
 
-/// One stream on its way.
-#[derive(Debug)]
-struct Following {
-    stream: Stream,
-    tail_bytes: u64,
-    tail: Tail,
-    writer: Option<Writer>,
-    writing: Writing,
-    /// Where the place was when it was here last.
-    reached: u64,
-    /// Why the last block was not written; `None` when it was.
-    failure: Option<String>,
-    /// Bytes that were gone when they were to be read, and where the last of these ended.
-    missed: u64,
-    missed_to: u64,
-    /// The end of the stream was written.
-    finished: bool,
-}
-
-/// Where the place of a stream is.
-#[derive(Debug)]
-enum Writing {
-    /// Nothing is written of this stream (any more: nobody reads it).
-    Off,
-    /// Here: a block may be handed over.
-    Here(Place),
-    /// With the writer, together with a block.
-    Away { back: oneshot::Receiver<Written>, last: bool },
-    /// Here again after writing failed; tried again later.
-    Resting { place: Place, until: Instant },
-}
-
-impl Following {
-    fn new(entry: &Entry, stream: Stream, tail_bytes: usize, destination: &Destination) -> Self {
-        let (writer, marks) = match destination {
-            Destination::Nowhere => (None, None),
-            Destination::Log { writer, marks, .. } | Destination::Plain { writer, marks, .. } => {
-                (Some(writer.clone()), marks.as_ref())
-            }
-        };
-        let mark = marks.map(|marks| marks.of(entry, stream));
-        let marked = mark.as_ref().map_or(0, |mark| mark.read());
-        let next = match destination {
-            Destination::Nowhere | Destination::Log { .. } => marked,
-            Destination::Plain { kept, .. } => kept.resume(stream, marked),
-        };
-        let shape = match destination {
-            Destination::Nowhere => None,
-            Destination::Log { head, .. } => {
-                Some(Shape::Log { head: Arc::clone(head), lines: Lines::at(next) })
-            }
-            Destination::Plain { .. } => Some(Shape::Plain { next }),
-        };
-        let writing = shape.map_or(Writing::Off, |shape| Writing::Here(Place { shape, mark }));
-        Self {
-            stream,
-            tail_bytes: tail_bytes as u64,
-            tail: Tail::new(tail_bytes, next.saturating_sub(tail_bytes as u64)),
-            writer,
-            writing,
-            reached: next,
-            failure: None,
-            missed: 0,
-            missed_to: 0,
-            finished: false,
-        }
-    }
-
-    async fn advance(
-        &mut self,
-        entry: &Entry,
-        host: &dyn Host,
-        seen: &StreamSeen,
-    ) -> Result<Advanced, Fault> {
-        for _ in 0..READS {
-            self.settle(Instant::now() + WRITE_PATIENCE).await;
-            let Some(next) = self.next() else {
-                self.catch_tail_up(entry, host, seen.bytes).await?;
-                let off = matches!(self.writing, Writing::Off);
-                return Ok(if off { Advanced::CaughtUp } else { Advanced::Waiting });
-            };
-            self.catch_tail_up(entry, host, next.min(seen.bytes)).await?;
-            if next >= seen.bytes {
-                return Ok(Advanced::CaughtUp);
-            }
-            let max = u32::try_from(seen.bytes - next).unwrap_or(PIECE).min(PIECE);
-            let chunk = host.read(entry, self.stream, next, max).await?;
-            if chunk.bytes.is_empty() {
-                // The entry may have been wiped: what was seen is not there any more.
-                return Ok(Advanced::CaughtUp);
-            }
-            self.note_missed(next, chunk.offset);
-            self.tail.push(chunk.offset, &chunk.bytes);
-            self.hand_over(chunk, None);
-        }
-        Ok(Advanced::More)
-    }
-
-    async fn finish(
-        &mut self,
-        entry: &Entry,
-        host: &dyn Host,
-        seen: &StreamSeen,
-        deadline: Instant,
-    ) -> Result<bool, Fault> {
-        while !self.is_over() && Instant::now() < deadline {
-            match self.advance(entry, host, seen).await? {
-                Advanced::More => {}
-                Advanced::Waiting => self.settle(deadline.min(Instant::now() + WRITE_PAUSE)).await,
-                Advanced::CaughtUp => {
-                    self.settle(deadline).await;
-                    self.hand_over_end(seen);
-                    self.settle(deadline).await;
-                }
-            }
-        }
-        self.catch_tail_up(entry, host, seen.bytes).await?;
-        let whole = self.next().is_none_or(|next| next >= seen.bytes);
-        Ok(whole && self.is_over())
-    }
-
-    /// Nothing more will be written.
-    fn is_over(&self) -> bool {
-        self.finished || matches!(self.writing, Writing::Off)
-    }
-
-    /// Counts what lies between the byte that was wanted and the first that was had, once.
-    fn note_missed(&mut self, wanted: u64, had: u64) {
-        self.missed += had.saturating_sub(wanted.max(self.missed_to));
-        self.missed_to = self.missed_to.max(had);
-    }
-
-    /// Offset of the next byte to write; `None` while none can be handed over.
-    fn next(&self) -> Option<u64> {
-        if let Writing::Here(place) = &self.writing { Some(place.next()) } else { None }
-    }
-
-    /// Brings the tail to `end` by reading no more than it can hold. Does nothing when the
-    /// stream is being written, which brings the tail along.
-    async fn catch_tail_up(
-        &mut self,
-        entry: &Entry,
-        host: &dyn Host,
-        end: u64,
-    ) -> Result<(), Fault> {
-        while self.tail.end() < end && self.tail_bytes > 0 {
-            let from = self.tail.end().max(end.saturating_sub(self.tail_bytes));
-            let max = u32::try_from(end - from).unwrap_or(PIECE).min(PIECE);
-            let chunk = host.read(entry, self.stream, from, max).await?;
-            if chunk.bytes.is_empty() {
-                break;
-            }
-            self.tail.push(chunk.offset, &chunk.bytes);
-        }
-        Ok(())
-    }
-
-    fn hand_over_end(&mut self, seen: &StreamSeen) {
-        let Some(next) = self.next() else { return };
-        let (stream, bytes, truncated) = (self.stream, Vec::new(), seen.truncated);
-        let nothing = Chunk { stream, offset: next, bytes, truncated };
-        self.hand_over(nothing, Some(Last { end: seen.bytes, truncated: seen.truncated }));
-    }
-
-    fn hand_over(&mut self, chunk: Chunk, last: Option<Last>) {
-        let Some(writer) = &self.writer else { return };
-        let Writing::Here(place) = std::mem::replace(&mut self.writing, Writing::Off) else {
-            return;
-        };
-        let (written, back) = oneshot::channel();
-        let block = Block { chunk, last, place, written };
-        self.writing = match writer.offer(block) {
-            Ok(()) => Writing::Away { back, last: last.is_some() },
-            Err(block) => {
-                Writing::Resting { place: block.place, until: Instant::now() + QUEUE_PAUSE }
-            }
-        };
-    }
-
-    /// Takes the place back when the block was written, waiting until `deadline`. A wait that
-    /// is given up leaves everything as it was.
-    async fn settle(&mut self, deadline: Instant) {
-        match &mut self.writing {
-            Writing::Off | Writing::Here(_) => {}
-            Writing::Away { back, last } => {
-                let last = *last;
-                let Ok(written) = timeout_at(deadline, back).await else { return };
-                self.take_back(written.ok(), last);
-            }
-            Writing::Resting { until, .. } if *until > Instant::now() => {
-                sleep_until(deadline.min(*until)).await;
-            }
-            Writing::Resting { .. } => {
-                let resting = std::mem::replace(&mut self.writing, Writing::Off);
-                if let Writing::Resting { place, .. } = resting {
-                    self.writing = Writing::Here(place);
-                }
-            }
-        }
-    }
-
-    fn take_back(&mut self, written: Option<Written>, last: bool) {
-        self.failure = None;
-        self.writing = match written {
-            None => {
-                tracing::error!("the output writer has ended");
-                Writing::Off
-            }
-            Some(Written { place, failed: None }) => {
-                self.finished |= last;
-                self.reached = place.next();
-                Writing::Here(place)
-            }
-            Some(Written { failed: Some(error), .. }) if error.kind() == BrokenPipe => {
-                tracing::warn!(stream = self.stream.name(), "nobody reads the output any more");
-                Writing::Off
-            }
-            Some(Written { place, failed: Some(error) }) => {
-                tracing::warn!(%error, stream = self.stream.name(), "output not written");
-                self.failure = Some(error.to_string());
-                self.reached = place.next();
-                Writing::Resting { place, until: Instant::now() + WRITE_PAUSE }
-            }
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::sync::Mutex;
 
+    use super::stream::{QUEUE_PAUSE, Writing};
     use super::*;
     use crate::core::action::Kind;
 
@@ -522,7 +318,12 @@ mod tests {
             run_as: None,
         };
         let writer = Writer::start(sink.clone(), std::io::sink()).unwrap();
-        let destination = Destination::Log { writer, marks: None, head: Arc::new(head) };
+        let destination = Destination::Log {
+            writer,
+            marks: None,
+            head: Arc::new(head),
+            limits: LogLimits::default(),
+        };
         let mut follow = Follow::new(entry, 0, &destination);
         for stream in &mut follow.streams {
             if let Writing::Here(place) = std::mem::replace(&mut stream.writing, Writing::Off) {

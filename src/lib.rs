@@ -14,6 +14,7 @@ pub mod follow;
 pub mod host;
 pub mod journal;
 mod lock;
+pub mod log;
 pub mod operator;
 pub mod output;
 pub mod reach;

@@ -176,6 +176,91 @@ fn anyhow_stays_in_main() {
     });
 }
 
+/// What a collector takes for the event's own words, whoever wrote it.
+#[test]
+fn no_event_has_a_field_that_is_called_message() {
+    no_file_below("src", |_, lines| {
+        let text = lines.join("\n");
+        let fields = event_arguments(&text).into_iter().flat_map(split_arguments);
+        fields
+            .filter(|field| is_called_message(field))
+            .map(|field| format!("logs {}", field.trim()))
+            .collect()
+    });
+}
+
+#[test]
+fn a_field_is_called_message_however_it_is_written() {
+    let offences = |text: &str| {
+        let fields = event_arguments(text).into_iter().flat_map(split_arguments);
+        fields.filter(|field| is_called_message(field)).count()
+    };
+    for text in [
+        "warn!(name, message, \"x\");",
+        "tracing::info!(%message, \"x\")",
+        "warn!(a = f(b, c), ?fault.message, \"x\")",
+        "error!(\n    why = 1,\n    message = %said,\n    \"x\"\n)",
+        "let span = info_span!(\"of\", message = 1);",
+        "event!(Level::INFO, fault.message, \"(\")",
+    ] {
+        assert_eq!(offences(text), 1, "{text}");
+    }
+    for text in [
+        "warn!(why = fault.message, \"message, message = {message}\");",
+        "info!(\"{message}\")",
+        "let x = format!(\"{}\", message);",
+        "debug!(why = say(a, message), \"x\")",
+    ] {
+        assert_eq!(offences(text), 0, "{text}");
+    }
+}
+
+/// What stands between the parentheses of each macro that logs.
+fn event_arguments(text: &str) -> Vec<&str> {
+    let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!(", "event!(", "span!("];
+    let begins = macros.iter().flat_map(|name| {
+        text.match_indices(name).map(|(at, name)| at + name.len()).collect::<Vec<_>>()
+    });
+    begins.filter_map(|begin| text.get(begin..)).map(|rest| before_depth(rest, ')')).collect()
+}
+
+fn split_arguments(mut arguments: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    while !arguments.is_empty() {
+        let argument = before_depth(arguments, ',');
+        found.push(argument);
+        arguments = arguments.get(argument.len() + 1..).unwrap_or_default();
+    }
+    found
+}
+
+/// `text` up to the first `end` that is in no string and between no parentheses.
+fn before_depth(text: &str, end: char) -> &str {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            _ if character == end && depth == 0 => return &text[..at],
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    text
+}
+
+/// `message`, `%fault.message`, `message = ...`.
+fn is_called_message(field: &str) -> bool {
+    let field = field.trim();
+    let name = field.split('=').next().unwrap_or_default();
+    let name = name.trim().trim_start_matches(['%', '?']);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last == "message"
+}
+
 #[test]
 fn kube_and_russh_are_pinned_exactly() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();

@@ -2,12 +2,18 @@
 //! can have: killed, cut off, wiped.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "operator/budget.rs"]
+mod budget;
 #[path = "operator/ends.rs"]
 mod ends;
 #[path = "operator/farewells.rs"]
 mod farewells;
 #[path = "operator/faults.rs"]
 mod faults;
+#[path = "sessions/foul.rs"]
+mod foul;
+#[path = "operator/foul.rs"]
+mod foul_words;
 #[path = "operator/hosts.rs"]
 mod hosts;
 #[path = "operator/leaders.rs"]

@@ -15,11 +15,12 @@ use proptest::prelude::*;
 use remote_command::core::action::{Entry, Kind};
 use remote_command::core::tail::Tail;
 use remote_command::host::{Chunk, Stream};
+use remote_command::output::budget::{Budget, LogLimits};
 use remote_command::output::line::{End, LONGEST, Line, Lines, Record};
 use remote_command::output::log::Head;
 use remote_command::output::mark::Marks;
 use remote_command::output::standard::Standard;
-use remote_command::output::writer::{Block, Last, Place, Shape, Writer, Written};
+use remote_command::output::writer::{Account, Block, Last, Place, Shape, Writer, Written};
 use tokio::sync::oneshot;
 
 /// An owned record, to compare.
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 enum Told {
     Line(u64, Vec<u8>, End),
     Gap(u64, u64),
+    Omitted(u64, u64),
     Truncated(u64),
 }
 
@@ -34,6 +36,7 @@ fn own(record: Record<'_>) -> Told {
     match record {
         Record::Line(Line { offset, bytes, end }) => Told::Line(offset, bytes.to_vec(), end),
         Record::Gap { offset, bytes } => Told::Gap(offset, bytes),
+        Record::Omitted { offset, bytes } => Told::Omitted(offset, bytes),
         Record::Truncated { offset } => Told::Truncated(offset),
     }
 }
@@ -180,6 +183,29 @@ fn a_gap_and_a_truncation_are_told() {
 }
 
 #[test]
+fn what_is_left_out_is_told_in_one_record_when_the_stream_goes_on_or_ends() {
+    let mut records = Vec::new();
+    let mut lines = Lines::at(0);
+    lines.push(0, b"one\ntw", &mut |record| records.push(own(record)));
+    lines.omit(50);
+    assert_eq!((lines.told(), lines.next()), (4, 50), "a restart begins before it");
+    lines.omit(100);
+    lines.omit(20);
+    lines.push(100, b"x\ny", &mut |record| records.push(own(record)));
+    lines.omit(200);
+    lines.finish(210, true, &mut |record| records.push(own(record)));
+    let expected = [
+        Told::Line(0, b"one".to_vec(), End::Newline),
+        Told::Omitted(4, 96),
+        Told::Line(100, b"x".to_vec(), End::Newline),
+        Told::Omitted(102, 98),
+        Told::Gap(200, 10),
+        Told::Truncated(210),
+    ];
+    assert_eq!(records, expected);
+}
+
+#[test]
 fn much_output_goes_through_little_memory() {
     let piece: Vec<u8> = (0..256 * 1024).map(|n| if n % 97 == 96 { b'\n' } else { b'x' }).collect();
     let before = resident_kib();
@@ -236,9 +262,15 @@ fn block(place: Place, bytes: &[u8], last: bool) -> (Block, oneshot::Receiver<Wr
 }
 
 fn log_place(marks: Option<&Marks>) -> Place {
+    bounded_place(marks, LogLimits::default())
+}
+
+fn bounded_place(marks: Option<&Marks>, limits: LogLimits) -> Place {
     let mark = marks.map(|marks| marks.of(&entry(), Stream::Stdout));
     let offset = mark.as_ref().map_or(0, |mark| mark.read());
-    Place { shape: Shape::Log { head: head("a"), lines: Lines::at(offset) }, mark }
+    let logged = mark.as_ref().map_or(0, |mark| mark.logged());
+    let account = Account { budget: Arc::new(Budget::new(limits, logged)), logged };
+    Place { shape: Shape::Log { head: head("a"), lines: Lines::at(offset), account }, mark }
 }
 
 /// Memory that can be read while it is written to, and that fails when told to.
@@ -290,6 +322,37 @@ fn log_lines_give_the_exact_stream_back() {
     assert_eq!(again, stream);
 }
 
+/// Guards against 230 bytes of log for every byte of output, and for all of it.
+#[test]
+fn a_log_ends_within_its_limit_and_a_restart_gives_it_no_more() {
+    const LIMIT: usize = 100_000;
+    let directory = tempfile::tempdir().unwrap();
+    let marks = Marks::open(directory.path()).unwrap();
+    let memory = Memory::default();
+    let writer = Writer::start(memory.clone(), io::sink()).unwrap();
+    let limits = LogLimits { rate: 0, total: LIMIT as u64 };
+    let stream = "y\n".repeat(100_000);
+    let (first, back) = block(bounded_place(Some(&marks), limits), stream.as_bytes(), false);
+    writer.offer(first).unwrap();
+    let place = back.blocking_recv().unwrap().place;
+    let length = memory.bytes.lock().unwrap().len();
+    assert!(length >= LIMIT && length < LIMIT + 400, "{length} bytes of log");
+    assert_eq!(place.logged(), length as u64);
+    let at = place.next();
+    assert!(at > 0 && at < 2 * LIMIT as u64 / 100, "goes on at {at}");
+
+    let again = bounded_place(Some(&marks), limits);
+    assert_eq!((again.next(), again.logged()), (at, length as u64), "the mark has both");
+    let (second, back) = block(again, &stream.as_bytes()[usize::try_from(at).unwrap()..], true);
+    writer.offer(second).unwrap();
+    assert!(back.blocking_recv().unwrap().failed.is_none());
+    let text = String::from_utf8(memory.bytes.lock().unwrap().clone()).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "outputOmitted");
+    assert_eq!((&last["offset"], &last["bytes"]), (&at.into(), &(200_000 - at).into()));
+    assert!(text.lines().count() as u64 == at / 2 + 1 && text.len() < LIMIT + 800);
+}
+
 #[test]
 fn a_mark_says_where_to_go_on_and_only_for_its_attempt() {
     let directory = tempfile::tempdir().unwrap();
@@ -314,7 +377,7 @@ fn marks_of_objects_that_are_not_there_any_more_are_removed() {
     gone.uid = "gone".to_owned();
     for entry in [&here, &gone] {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            marks.of(entry, stream).write(7).unwrap();
+            marks.of(entry, stream).write(7, 0).unwrap();
         }
     }
     marks.keep(&HashSet::from([here.uid.clone()])).unwrap();

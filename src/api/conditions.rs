@@ -12,13 +12,12 @@ use super::command::RemoteCommand;
 use super::status::{
     AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
 };
+use crate::core::foreign::printable;
 use crate::core::outcome::PastAttempt;
-use crate::core::phase::{self, Summary, Truth};
+use crate::core::phase::{self, MESSAGE_CHARS as MESSAGE, Summary, Truth};
 use crate::core::record::Survivor;
 use crate::core::stage::Stage;
 
-/// The longest message, in characters.
-const MESSAGE: usize = 1024;
 /// The longest reason, evidence or signal, in characters.
 const WORD: usize = 64;
 /// How many processes and attempts are listed.
@@ -55,13 +54,13 @@ pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus 
     RemoteCommandStatus {
         observed_generation: generation,
         phase: summary.phase.into(),
-        reason: Some(shortened(&summary.reason, WORD)),
-        message: Some(shortened(&summary.message, MESSAGE)),
+        reason: Some(printable(&summary.reason, WORD)),
+        message: Some(printable(&summary.message, MESSAGE)),
         run: Some(stage.run).filter(|run| *run > 0),
         attempt: Some(stage.attempt).filter(|attempt| stage.run > 0 && *attempt > 0),
         evidence: summary.evidence.map(|evidence| evidence.word().to_owned()),
         exit_code: summary.exit_code,
-        signal: summary.signal.as_deref().map(|name| shortened(name, WORD)),
+        signal: summary.signal.as_deref().map(|name| printable(name, WORD)),
         start_time: summary.start_time.map(seconds),
         completion_time: summary.completion_time.map(seconds),
         run_request_time: stage.run_request_time.map(seconds),
@@ -130,8 +129,8 @@ pub fn conditions(
         Condition {
             type_: aspect.name.to_owned(),
             status: status.to_owned(),
-            reason: shortened(&aspect.reason, WORD),
-            message: shortened(&aspect.message, MESSAGE),
+            reason: printable(&aspect.reason, WORD),
+            message: printable(&aspect.message, MESSAGE),
             observed_generation: Some(generation),
             last_transition_time: unchanged
                 .map_or_else(|| seconds(now), |old| old.last_transition_time.clone()),
@@ -224,19 +223,11 @@ pub fn seconds(time: Timestamp) -> Time {
     Time(time.round(floor).unwrap_or(time))
 }
 
-/// At most so many characters.
-fn shortened(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(longest.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
 fn left_running(found: &[Survivor]) -> Option<Vec<ProcessStatus>> {
     let process = |survivor: &Survivor| ProcessStatus {
         pid: survivor.pid.into(),
         uid: survivor.uid.into(),
-        command: shortened(&survivor.command, 256),
+        command: printable(&survivor.command, 256),
     };
     (!found.is_empty()).then(|| found.iter().take(PROCESSES).map(process).collect())
 }
@@ -248,9 +239,9 @@ fn attempts(past: &[PastAttempt]) -> Option<Vec<AttemptStatus>> {
         start_time: past.start_time.map(seconds),
         completion_time: past.completion_time.map(seconds),
         evidence: Some(past.evidence.word().to_owned()),
-        reason: Some(shortened(&past.reason, WORD)),
+        reason: Some(printable(&past.reason, WORD)),
         exit_code: past.exit_code,
-        signal: past.signal.as_deref().map(|name| shortened(name, WORD)),
+        signal: past.signal.as_deref().map(|name| printable(name, WORD)),
     };
     let skipped = past.len().saturating_sub(ATTEMPTS);
     (!past.is_empty()).then(|| past.iter().skip(skipped).map(attempt).collect())

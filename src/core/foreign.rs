@@ -4,6 +4,8 @@
 //!
 //! Not for a command's output, which is kept byte for byte.
 
+use std::borrow::Cow;
+
 /// The most characters of foreign text that are shown in one place.
 pub const FOREIGN_CHARS: usize = 300;
 
@@ -20,8 +22,19 @@ pub fn foreign_bytes(bytes: &[u8]) -> String {
     foreign(&String::from_utf8_lossy(bytes.get(..most).unwrap_or(bytes)))
 }
 
-/// At most `most` printable characters of `text`.
-pub(super) fn printable(text: &str, most: usize) -> String {
+/// A line as it may go to a terminal or a log, whatever is in it: printable characters only, as
+/// many as there are.
+pub fn line(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.chars().map(shown).collect())
+    }
+}
+
+/// At most `most` printable characters of `text`, with no white space at its ends; `…` marks
+/// what was cut off.
+pub fn printable(text: &str, most: usize) -> String {
     let mut left = text.trim().chars();
     let mut kept: String = left.by_ref().take(most).map(shown).collect();
     if left.next().is_some() {
@@ -40,7 +53,7 @@ fn shown(character: char) -> char {
 /// width), line or paragraph end (Zl, Zp), odd space (Zs), private or unassigned character.
 fn is_printable(character: char) -> bool {
     match character {
-        ' ' | '"' | '\'' | '\\' => true,
+        ' '..='~' => true,
         // Accents of the character before are escaped only where a string begins with them.
         _ => {
             let text: String = ['a', character].iter().collect();
@@ -71,6 +84,13 @@ mod tests {
         }
         assert_eq!(foreign("\r\n said \n"), "said");
         assert_eq!(foreign_bytes(b"\xffx\xc3\xa4"), "\u{fffd}xä");
+    }
+
+    #[test]
+    fn a_line_of_ours_keeps_its_length_and_loses_what_is_no_text() {
+        let whole = "  ä ".repeat(1000);
+        assert!(matches!(line(&whole), Cow::Borrowed(text) if text == whole));
+        assert_eq!(line("a\nremote-command: b\u{1b}[2J"), "a\u{fffd}remote-command: b\u{fffd}[2J");
     }
 
     #[test]

@@ -7,10 +7,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
+use super::foreign::printable;
 use super::outcome::{Ending, Evidence, Outcome};
 use super::plan::{HoldKind, Plan};
 use super::record::Survivor;
 use super::stage::{Attempt, Next, Place, Stage, Waiting, WaitingOn};
+
+/// The most characters of a message in status. Names, text of a spec and of a host are in it, and
+/// a stage may be older than the rule that these are cleaned where they come from.
+pub const MESSAGE_CHARS: usize = 1024;
 
 /// The one enum in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,7 +143,7 @@ pub fn summary(plan: &Plan, stage: &Stage) -> Summary {
     Summary {
         phase: shown.phase,
         reason: shown.reason.to_owned(),
-        message: shown.message,
+        message: printable(&shown.message, MESSAGE_CHARS),
         evidence,
         exit_code: outcome.and_then(|o| o.exit_code),
         signal: outcome.and_then(|o| o.signal.clone()),
@@ -357,15 +362,12 @@ fn host_reachable(plan: &Plan, stage: &Stage) -> HostReachable {
     let silent = live.and_then(|a| a.uncertain.as_ref());
     let blocked = stage.deleting.as_ref().and_then(|d| d.blocked.as_ref());
     if let Some(uncertain) = silent.or(blocked) {
-        let message = uncertain.message.clone();
-        return HostReachable {
-            status: Truth::False,
-            reason: uncertain.cause.reason().to_owned(),
-            message,
-        };
+        let message = printable(&uncertain.message, MESSAGE_CHARS);
+        let reason = uncertain.cause.reason().to_owned();
+        return HostReachable { status: Truth::False, reason, message };
     }
     if let Some(Waiting { on: WaitingOn::Fault(cause), message, .. }) = &stage.waiting {
-        let message = message.clone();
+        let message = printable(message, MESSAGE_CHARS);
         return HostReachable { status: Truth::False, reason: cause.reason().to_owned(), message };
     }
     if stage.current.is_some() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
 use super::fault::Fault;
+use super::foreign::foreign;
 
 /// Who the host is, as read by Prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -192,6 +193,25 @@ impl OutputSeen {
     pub fn has_ended(&self) -> bool {
         self.stdout.ended && self.stderr.ended
     }
+
+    /// The same with `limit` bytes of each stream at most; what was more is truncated.
+    #[must_use]
+    pub fn within(self, limit: u64) -> Self {
+        let within = |stream: StreamSeen| {
+            let truncated = stream.truncated || stream.bytes > limit;
+            StreamSeen { bytes: stream.bytes.min(limit), truncated, ..stream }
+        };
+        Self { stdout: within(self.stdout), stderr: within(self.stderr) }
+    }
+}
+
+/// The largest number that is believed of a host: beyond it neither JSON nor a clock in
+/// milliseconds has any use for one, and sums of several do not overflow.
+pub const LARGEST: u64 = 1 << 53;
+
+/// A number of a host's report: decimal digits, [`LARGEST`] at most.
+pub fn number(word: &str) -> Option<u64> {
+    word.parse().ok().filter(|number| *number <= LARGEST)
 }
 
 /// Which of the two output streams.
@@ -257,9 +277,9 @@ pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
     };
     Some(ExitRecord {
         code: code.parse().ok()?,
-        signal: (*signal != "-").then(|| (*signal).to_owned()),
+        signal: (*signal != "-").then(|| foreign(signal)),
         start,
-        ended_uptime_ms: Some(uptime.parse().ok()?).filter(|uptime| *uptime > 0),
+        ended_uptime_ms: Some(number(uptime)?).filter(|uptime| *uptime > 0),
     })
 }
 
@@ -274,7 +294,7 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
         },
         Err(signal) => ExitRecord {
             code: 128 + number_of(&signal),
-            signal: Some(signal),
+            signal: Some(foreign(&signal)),
             start: StartFailure::None,
             ended_uptime_ms: None,
         },
@@ -316,6 +336,33 @@ mod tests {
 
     fn parse(text: &str) -> Option<ExitRecord> {
         parse_exit(&text.replace("TOKEN", TOKEN), TOKEN)
+    }
+
+    #[test]
+    fn no_number_of_a_host_is_beyond_use() {
+        assert_eq!(number("9007199254740992"), Some(LARGEST));
+        for word in ["9007199254740993", "18446744073709551616", "-1", "", "1 "] {
+            assert_eq!(number(word), None, "{word:?}");
+        }
+        assert_eq!(parse("TOKEN 0 - ran 18446744073709551615 - TOKEN 0 ."), None);
+    }
+
+    #[test]
+    fn a_signals_name_is_foreign_text() {
+        let exit = exit_from_channel(Err(format!("TERM\n\u{1b}[31m{}", "x".repeat(20_000))));
+        let shown = exit.signal().unwrap();
+        assert!(shown.starts_with("TERM\u{fffd}\u{fffd}[31m") && shown.len() < 400, "{shown}");
+        let exit = parse("TOKEN 1 \u{202e}X ran 1 - TOKEN 1 .").unwrap();
+        assert_eq!(exit.signal(), Some("\u{fffd}X"));
+    }
+
+    #[test]
+    fn no_more_output_is_believed_than_may_be_kept() {
+        let mut seen = OutputSeen::default();
+        (seen.stdout.bytes, seen.stderr.bytes) = (LARGEST, 5);
+        let seen = seen.within(10);
+        assert_eq!((seen.stdout.bytes, seen.stdout.truncated), (10, true));
+        assert_eq!((seen.stderr.bytes, seen.stderr.truncated), (5, false));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Recorded {
             }
         };
         let report = self.ask(entry, &line.map_err(flawed)?).await?.0;
-        seen(entry, &report)
+        seen(entry, &report, plan.program.output_limit)
     }
 
     async fn launch(
@@ -103,10 +103,10 @@ impl Recorded {
             return Ok(Seen::Refused { entry: entry.clone(), why: Refusal::HostChanged(message) });
         }
         if !report.taken {
-            return seen(entry, &report);
+            return seen(entry, &report, inputs.output_limit);
         }
         let probe = wire::request("probe", id, entry, "").map_err(flawed)?;
-        seen(entry, &self.ask(entry, &probe).await?.0)
+        seen(entry, &self.ask(entry, &probe).await?.0, inputs.output_limit)
     }
 
     /// The only place where a Launch is sent.
@@ -159,7 +159,8 @@ impl Host for Recorded {
     ) -> Result<Chunk, Fault> {
         let words = wire::read_words(stream, offset, max);
         let line = wire::request("read", &call(), entry, &words).map_err(flawed)?;
-        let (_, bytes) = self.ask(entry, &line).await?;
+        let question = Question { most: max, ..Question::of(&line, &entry.machine) };
+        let (_, bytes) = self.put(entry.run_as.as_deref(), &question).await?;
         Ok(Chunk { stream, offset, bytes, truncated: false })
     }
 }
@@ -168,11 +169,14 @@ fn unsent(entry: &Entry, fault: Fault) -> Seen {
     Seen::Refused { entry: entry.clone(), why: Refusal::Unsent(fault) }
 }
 
-fn seen(entry: &Entry, report: &Report) -> Result<Seen, Fault> {
+/// What the report says. Of output it is believed no more than `limit`, which the host keeps
+/// itself where it is honest.
+fn seen(entry: &Entry, report: &Report, limit: u64) -> Result<Seen, Fault> {
     if let Some(message) = &report.fault {
         return Err(Fault::new(Standing::HostUnusable, message));
     }
-    let record = report.record(&entry.token).map_err(flawed)?;
+    let mut record = report.record(&entry.token).map_err(flawed)?;
+    record.output = record.output.within(limit);
     Ok(Seen::Host { entry: entry.clone(), record })
 }
 

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Event, ExecChannel, Input, Transport};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
+use crate::core::foreign::foreign;
 use crate::core::record::Identity;
 use crate::shim::wire::{Next, Report};
 use crate::shim::{Account, GREETING, become_user, bootstrap, loader};
@@ -24,7 +25,8 @@ const LONGEST_LINE: usize = 1 << 20;
 /// How much is put into one message to the channel.
 const PIECE: usize = 32 * 1024;
 
-/// More bytes than this are not taken from a host at once: the largest read asks for less.
+/// A report, and what is not read yet of a channel, have no more bytes than this: the largest
+/// read asks for less.
 const MOST_BYTES: usize = 8 << 20;
 
 pub(super) struct Shell {
@@ -121,7 +123,7 @@ impl Shell {
         if let Some(user) = run_as {
             self.switch(account, user).await?;
         }
-        let (report, _) = self.exchange(Zeroizing::new(loader(account, run_as))).await?;
+        let (report, _) = self.exchange(Zeroizing::new(loader(account, run_as)), 0).await?;
         self.forks = report.forks.ok_or_else(|| protocol("the first report has no hello"))?;
         self.identity =
             report.identity.ok_or_else(|| protocol("the first report names no host"))?;
@@ -181,7 +183,7 @@ impl Shell {
 
     async fn switch(&mut self, account: &Account, user: &str) -> Result<(), Fault> {
         if user.starts_with('-') || user.contains(['\n', '\0']) || user.is_empty() {
-            let message = format!("{user:?} is no user name");
+            let message = format!("{:?} is no user name", foreign(user));
             return Err(Fault::new(Standing::RunAsRestricted, message));
         }
         self.nonce = nonce();
@@ -194,13 +196,15 @@ impl Shell {
             Err(Ended::Fault(fault)) => Err(fault),
             Err(Ended::InOrder) => {
                 let said = excerpt(&self.stderr);
+                let user = foreign(user);
                 let message = format!("sudo does not let a shell run as {user}: {said}");
                 Err(Fault::new(Standing::RunAsRestricted, message))
             }
         }
     }
 
-    /// Sends one request (its line and what follows it) and reads the report.
+    /// Sends one request (its line and what follows it) and reads the report, with `most` bytes
+    /// of output at most: a host that answers with more is not believed anything.
     ///
     /// # Errors
     /// The transport's fault, `HostUnusable` when the host says so, `ProtocolError`; with
@@ -209,19 +213,25 @@ impl Shell {
         &mut self,
         line: &str,
         inputs: &[u8],
+        most: u32,
     ) -> Result<(Report, Vec<u8>), Unanswered> {
         self.written = false;
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
         bytes.extend_from_slice(format!("{} {line}\n", self.nonce).as_bytes());
         bytes.extend_from_slice(inputs);
-        let answer = self.exchange(bytes).await;
+        let answer = self.exchange(bytes, most).await;
         answer.map_err(|fault| Unanswered { fault, written: self.written })
     }
 
-    async fn exchange(&mut self, bytes: Zeroizing<Vec<u8>>) -> Result<(Report, Vec<u8>), Fault> {
+    async fn exchange(
+        &mut self,
+        bytes: Zeroizing<Vec<u8>>,
+        most: u32,
+    ) -> Result<(Report, Vec<u8>), Fault> {
         self.send(bytes).await?;
         let mut report = Report::default();
         let mut output = Vec::new();
+        let mut left = u64::from(most);
         let mut taken = 0;
         loop {
             let line = match self.line().await {
@@ -239,7 +249,11 @@ impl Shell {
             };
             match report.take(&line).map_err(|flaw| protocol(flaw.to_string()))? {
                 Next::Line => {}
-                Next::Bytes(count) => output = self.bytes(count).await?,
+                Next::Bytes(count) => {
+                    // Also of several counts: what was asked for comes once.
+                    left = left.checked_sub(count).ok_or_else(too_much)?;
+                    output = self.bytes(count).await?;
+                }
                 Next::End => break,
             }
         }
@@ -302,7 +316,7 @@ impl Shell {
     async fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         if count > MOST_BYTES {
-            return Err(protocol("too many bytes"));
+            return Err(too_much());
         }
         while self.read.len() < count {
             match self.next_event().await {
@@ -328,7 +342,7 @@ impl Shell {
             Some(Event::Stdout(bytes)) => {
                 self.read.extend(bytes);
                 if self.read.len() > 2 * MOST_BYTES {
-                    return Err(Ended::Fault(protocol("more bytes than were asked for")));
+                    return Err(Ended::Fault(too_much()));
                 }
             }
             Some(Event::Stderr(bytes)) => {
@@ -336,7 +350,9 @@ impl Shell {
                 self.stderr.extend(bytes.into_iter().take(room));
             }
             Some(Event::ExitStatus(code)) => self.status = Some(format!("status {code}")),
-            Some(Event::ExitSignal(name)) => self.status = Some(format!("signal {name}")),
+            Some(Event::ExitSignal(name)) => {
+                self.status = Some(format!("signal {}", foreign(&name)))
+            }
             Some(Event::Closed | Event::Detached) => {
                 self.closed = true;
                 return Err(Ended::InOrder);
@@ -374,13 +390,18 @@ fn framed(nonce: &str, line: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(rest).into_owned())
 }
 
+fn too_much() -> Fault {
+    protocol("the host answered with more bytes than were asked for")
+}
+
 fn protocol(message: impl AsRef<str>) -> Fault {
     Fault::new(Ours::ProtocolError, message)
 }
 
+/// What was said, on one line.
 fn excerpt(bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes).chars().take(EXCERPT).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = String::from_utf8_lossy(bytes);
+    foreign(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// 32 hex digits nobody can guess.

@@ -157,7 +157,9 @@ impl Shells {
         question: &Question<'_>,
         shell: &mut Shell,
     ) -> Result<Answer, Unanswered> {
-        match timeout(self.reply_limit, shell.ask(question.line, question.inputs)).await {
+        match timeout(self.reply_limit, shell.ask(question.line, question.inputs, question.most))
+            .await
+        {
             Ok(answer) => answer,
             Err(_) => Err(Unanswered { fault: self.no_report(), written: true }),
         }
@@ -377,12 +379,14 @@ pub(super) struct Question<'a> {
     /// True for what must not be sent twice: a Launch. A second copy that a restarted host
     /// refuses would read as proof that nothing started, though the first one did.
     pub(super) once: bool,
+    /// How many bytes of output are asked for.
+    pub(super) most: u32,
 }
 
 impl<'a> Question<'a> {
     /// A line to the machine, without inputs.
     pub(super) fn of(line: &'a str, machine: &'a str) -> Self {
-        Self { line, inputs: &[], machine, once: false }
+        Self { line, inputs: &[], machine, once: false, most: 0 }
     }
 
     /// Whether another shell may be asked, after one that had died since it was last used.

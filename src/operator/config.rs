@@ -8,6 +8,8 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 use crate::api::duration::InvalidDuration;
+use crate::api::quantity::{InvalidQuantity, Quantity};
+use crate::output::budget::LogLimits;
 
 /// Options of `remote-command operator`.
 #[derive(Clone, Debug, Args)]
@@ -101,6 +103,26 @@ pub struct Config {
         value_parser = whole_seconds
     )]
     pub watch_timeout: Duration,
+    /// How much log the output of one attempt may make in a second, in bytes as they are written
+    /// to stdout; what comes faster is written later, and waits on the host. 0: no limit
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_LOG_RATE",
+        value_name = "BYTES",
+        default_value = "4Mi",
+        value_parser = size_or_none
+    )]
+    pub log_rate: u64,
+    /// How much log the output of one attempt may make in all; the log says how much is left out
+    /// beyond that (kind outputOmitted), and the host keeps it. 0: no limit
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_LOG_LIMIT",
+        value_name = "BYTES",
+        default_value = "1Gi",
+        value_parser = size_or_none
+    )]
+    pub log_limit: u64,
 }
 
 /// Why options do not go together.
@@ -116,6 +138,11 @@ impl Config {
     /// How long renewals may fail before leadership is in doubt.
     pub fn renew_deadline(&self) -> Duration {
         self.renew_deadline.unwrap_or(self.lease_duration * 2 / 3)
+    }
+
+    /// What the log of each attempt may take.
+    pub fn log_limits(&self) -> LogLimits {
+        LogLimits { rate: self.log_rate, total: self.log_limit }
     }
 
     /// Whether the options go together.
@@ -145,6 +172,11 @@ enum NotWhole {
 
 fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     crate::api::Duration::new(text).get()
+}
+
+/// A number of bytes, or 0 for no limit.
+fn size_or_none(text: &str) -> Result<u64, InvalidQuantity> {
+    if text == "0" { Ok(0) } else { Quantity::new(text).bytes() }
 }
 
 /// What goes over the wire in whole seconds.
@@ -188,5 +220,18 @@ mod tests {
             assert!(refused.is_err(), "{duration}");
         }
         assert!(typed(&["--watch-timeout=1500ms"]).unwrap_err().contains("whole seconds"));
+    }
+
+    #[test]
+    fn the_log_of_an_attempt_is_bounded_unless_somebody_says_otherwise() {
+        let limits = |options: &[&str]| typed(options).map(|config| config.log_limits());
+        let usual = LogLimits { rate: 4 << 20, total: 1 << 30 };
+        assert_eq!(limits(&[]), Ok(usual));
+        let none = limits(&["--log-rate=0", "--log-limit=0"]);
+        assert_eq!(none, Ok(LogLimits::default()));
+        assert_eq!(limits(&["--log-limit=64Ki"]).unwrap().total, 64 << 10);
+        for size in ["-1", "4MB", "2Ti", ""] {
+            assert!(limits(&[&format!("--log-rate={size}")]).is_err(), "{size}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::fault::{Failure, bounded};
+use crate::core::foreign::line;
 
 /// The API's limit.
 const NOTE_BYTES: usize = 1024;
@@ -85,7 +86,7 @@ impl Announcer {
         let event = Event {
             type_: if what.warning { EventType::Warning } else { EventType::Normal },
             reason: what.reason.chars().take(128).collect(),
-            note: Some(bounded_note(&what.note).to_owned()),
+            note: Some(bounded_note(&line(&what.note)).to_owned()),
             action: what.action.to_owned(),
             secondary: None,
         };

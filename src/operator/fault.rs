@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use crate::core::foreign::foreign;
+
 /// How long one call to the API server may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,7 @@ fn classify(error: &kube::Error) -> Failure {
         | kube::Error::ReadEvents(_)
         | kube::Error::HttpError(_)
         | kube::Error::SerdeError(_)
-        | kube::Error::Auth(_) => Failure::Doubtful(chain(error)),
+        | kube::Error::Auth(_) => Failure::Doubtful(foreign(&chain(error))),
         // Nothing was sent: the client itself is not able to.
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. }
@@ -69,7 +71,7 @@ fn classify(error: &kube::Error) -> Failure {
         | kube::Error::Discovery(_)
         | kube::Error::RustlsTls(_)
         | kube::Error::TlsRequired
-        | kube::Error::InferKubeconfig(_) => Failure::Refused(chain(error)),
+        | kube::Error::InferKubeconfig(_) => Failure::Refused(foreign(&chain(error))),
     }
 }
 
@@ -82,12 +84,12 @@ fn classify_status(status: &Status) -> Failure {
         404 | 410 => Failure::Missing,
         409 => Failure::Conflict,
         429 => Failure::Busy,
-        400..=499 => Failure::Refused(status.message.clone()),
+        400..=499 => Failure::Refused(foreign(&status.message)),
         // What etcd's client says of an object that is larger than etcd takes (1.5 MiB unless
         // configured); nothing was stored.
-        500 if is_too_large(&status.message) => Failure::Refused(status.message.clone()),
+        500 if is_too_large(&status.message) => Failure::Refused(foreign(&status.message)),
         // 504 and 500 may come after the write has been stored.
-        _ => Failure::Doubtful(format!("{} {}", status.code, status.message)),
+        _ => Failure::Doubtful(format!("{} {}", status.code, foreign(&status.message))),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::core::record::{OutputSeen, StreamSeen};
 use crate::core::stage::{Place, Stage};
 use crate::follow::{Advanced, Destination, Follow, shown};
 use crate::host::{Host, Stream};
+use crate::output::budget::LogLimits;
 use crate::output::log::Head;
 use crate::output::mark::Marks;
 use crate::output::writer::Writer;
@@ -35,6 +36,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Output {
     pub writer: Writer,
     pub marks: Marks,
+    /// What the log of each attempt may take.
+    pub limits: LogLimits,
 }
 
 /// Whose output is followed, and how.
@@ -147,6 +150,13 @@ impl Following {
             && self.current.as_ref().is_none_or(|current| current.follow.is_finished())
     }
 
+    /// The host lets go of the output: the log says how much of it is not there.
+    pub async fn give_up(&mut self) {
+        if let Some(current) = self.current.as_mut().filter(|c| !c.follow.is_finished()) {
+            current.follow.give_up(&current.seen, LIMIT).await;
+        }
+    }
+
     fn follow(&mut self, source: &Source, entry: &Entry, host: &Arc<dyn Host>) {
         let destination = self.destination(source, entry);
         if source.log {
@@ -210,8 +220,8 @@ impl Following {
             host: source.host.clone(),
             verify: entry.kind == Kind::Verify,
         };
-        let (writer, marks) = (self.output.writer.clone(), Some(self.output.marks.clone()));
-        Destination::Log { writer, marks, head: Arc::new(head) }
+        let Output { writer, marks, limits } = self.output.clone();
+        Destination::Log { writer, marks: Some(marks), head: Arc::new(head), limits }
     }
 }
 
@@ -270,6 +280,11 @@ impl Current {
             self.behind = match timeout(LIMIT, read).await {
                 Ok(Ok(Advanced::CaughtUp)) => false,
                 Ok(Ok(Advanced::More)) => true,
+                // Something else may have to be seen to before the log has room.
+                Ok(Ok(Advanced::Throttled)) => {
+                    self.behind = true;
+                    return;
+                }
                 // A slow reader of our log, or a fault: the next probe comes back to it.
                 Ok(Ok(Advanced::Waiting)) => return,
                 Ok(Err(fault)) => return debug!(?fault, "output not read"),

@@ -109,8 +109,8 @@ pub async fn write(
         let Some(status) = status(&latest, finding) else { return };
         match put(&api, &latest, status).await {
             Ok(()) => {
-                let (_, reason, message) = finding.verdict.words();
-                return info!(namespace, name, reason, message, "status of the host written");
+                let (_, reason, said) = finding.verdict.words();
+                return info!(namespace, name, reason, said, "status of the host written");
             }
             Err(Failure::Missing) => return,
             Err(Failure::Conflict) => {}

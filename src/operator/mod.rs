@@ -116,6 +116,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let output = Output {
         writer: output::writer::Writer::start(stdout, stderr)?,
         marks: Marks::open(&config.state_directory.join("output"))?,
+        limits: config.log_limits(),
     };
     let operator = Operator { config, identity, clients, output, stop };
     operator.lead_in_turn(&health).await;

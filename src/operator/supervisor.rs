@@ -236,7 +236,7 @@ impl Supervisor {
     }
 
     fn retry(&mut self, stage: Stage, message: &str) -> Next {
-        warn!(name = self.seat.key.name, message, "turn put off");
+        warn!(name = self.seat.key.name, why = message, "turn put off");
         self.stage = Some(stage);
         Next::Wait(Instant::now() + RETRY_PAUSE)
     }

@@ -1,4 +1,4 @@
-//! A stream of chunks, cut into records: lines, pieces of long lines, and gaps.
+//! A stream of chunks, cut into records: lines, pieces of long lines, gaps, and what is left out.
 //!
 //! Pure. The records depend on the stream alone, not on how it was cut into chunks, and what
 //! was told once is not told again: chunks are placed by their offset.
@@ -15,6 +15,11 @@ pub enum Record<'a> {
         offset: u64,
         bytes: u64,
     },
+    /// The bytes `offset..offset + bytes` are left out here on purpose: the log's limit.
+    Omitted {
+        offset: u64,
+        bytes: u64,
+    },
     /// From `offset` on the host kept nothing: the output limit was reached.
     Truncated {
         offset: u64,
@@ -28,7 +33,9 @@ impl Record<'_> {
             Self::Line(line) => {
                 line.offset + line.bytes.len() as u64 + u64::from(line.end == End::Newline)
             }
-            Self::Gap { offset, bytes } => offset + bytes,
+            Self::Gap { offset, bytes } | Self::Omitted { offset, bytes } => {
+                offset.saturating_add(bytes)
+            }
             Self::Truncated { offset } => offset,
         }
     }
@@ -62,17 +69,19 @@ pub struct Lines {
     next: u64,
     /// The begun line; never more than [`LONGEST`] bytes.
     begun: Vec<u8>,
+    /// Where what is being left out begins; it goes up to `next`.
+    omitted: Option<u64>,
 }
 
 impl Lines {
     /// Begins (or goes on) at `offset`, which is where a record begins.
     pub fn at(offset: u64) -> Self {
-        Self { next: offset, begun: Vec::new() }
+        Self { next: offset, begun: Vec::new(), omitted: None }
     }
 
     /// Offset just after the last byte told in a record: where to go on after a crash.
     pub fn told(&self) -> u64 {
-        self.next - self.begun.len() as u64
+        self.omitted.unwrap_or(self.next - self.begun.len() as u64)
     }
 
     /// Offset of the next byte that is wanted.
@@ -86,6 +95,7 @@ impl Lines {
         let Some(mut fresh) = bytes.get(known..).filter(|fresh| !fresh.is_empty()) else {
             return;
         };
+        self.tell_omitted(tell);
         if offset > self.next {
             self.tell_begun(tell);
             self.tell_gap(offset, tell);
@@ -98,8 +108,19 @@ impl Lines {
         }
     }
 
+    /// Leaves out all that was not told before `end`. That is told in one record when the stream
+    /// goes on or ends.
+    pub fn omit(&mut self, end: u64) {
+        if end > self.next {
+            self.omitted = Some(self.told());
+            self.begun.clear();
+            self.next = end;
+        }
+    }
+
     /// Tells what is left when the stream has ended at `end`.
     pub fn finish(&mut self, end: u64, truncated: bool, tell: &mut impl FnMut(Record<'_>)) {
+        self.tell_omitted(tell);
         self.tell_begun(tell);
         self.tell_gap(end, tell);
         if truncated {
@@ -145,6 +166,12 @@ impl Lines {
         self.next += bytes.len() as u64;
     }
 
+    fn tell_omitted(&mut self, tell: &mut impl FnMut(Record<'_>)) {
+        if let Some(offset) = self.omitted.take() {
+            tell(Record::Omitted { offset, bytes: self.next - offset });
+        }
+    }
+
     fn tell_gap(&mut self, end: u64, tell: &mut impl FnMut(Record<'_>)) {
         if end > self.next {
             tell(Record::Gap { offset: self.next, bytes: end - self.next });
@@ -159,6 +186,14 @@ impl Lines {
             self.begun.clear();
         }
     }
+}
+
+/// The first bytes of `bytes`, which complete one record or two at most: up to a line's end, or
+/// as many as the longest record has and one more.
+pub fn piece(bytes: &[u8]) -> &[u8] {
+    let window = bytes.get(..=LONGEST).unwrap_or(bytes);
+    let length = newline(window).map_or(window.len(), |at| at + 1);
+    window.get(..length).unwrap_or(window)
 }
 
 /// Length and end of the first record in `bytes`; `None` while that cannot be told.

@@ -6,8 +6,9 @@
 //! ```
 //! `partial` marks a piece of a long line whose rest follows, `unterminated` a last line
 //! without newline. `text` of a record that is not UTF-8 is lossy, and `base64` has its exact
-//! bytes. Kind `outputGap` says that `bytes` from `offset` could not be had, and kind
-//! `outputTruncated` that the host kept nothing from `offset`: the limit was reached.
+//! bytes. Kind `outputGap` says that `bytes` from `offset` could not be had, kind
+//! `outputOmitted` that they are left out because the attempt has used up its share of the log,
+//! and kind `outputTruncated` that the host kept nothing from `offset`: the limit was reached.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -64,6 +65,7 @@ pub fn append(out: &mut Vec<u8>, head: &Head, stream: Stream, record: Record<'_>
     let (kind, offset, bytes) = match record {
         Record::Line(line) => ("output", line.offset, None),
         Record::Gap { offset, bytes } => ("outputGap", offset, Some(bytes)),
+        Record::Omitted { offset, bytes } => ("outputOmitted", offset, Some(bytes)),
         Record::Truncated { offset } => ("outputTruncated", offset, None),
     };
     let line = if let Record::Line(line) = record { Some(line) } else { None };
@@ -130,9 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_and_a_truncation_are_records_of_their_own_kind() {
+    fn what_is_missing_is_told_in_records_of_their_own_kind() {
         let gap = written(Record::Gap { offset: 3, bytes: 9 });
         assert_eq!((&gap["kind"], &gap["bytes"]), (&"outputGap".into(), &9.into()));
+        let omitted = written(Record::Omitted { offset: 3, bytes: 9 });
+        assert_eq!((&omitted["kind"], &omitted["bytes"]), (&"outputOmitted".into(), &9.into()));
         assert_eq!(written(Record::Truncated { offset: 3 })["kind"], "outputTruncated");
     }
 }

@@ -35,6 +35,9 @@ struct Written {
     token: String,
     /// Offset just after the last byte written.
     offset: u64,
+    /// Bytes of log that it took to write them.
+    #[serde(default)]
+    logged: u64,
 }
 
 impl Marks {
@@ -95,9 +98,18 @@ impl Mark {
 
     /// The same; `None` when nobody has begun to write this attempt's stream from here.
     pub fn find(&self) -> Option<u64> {
+        self.written().map(|written| written.offset)
+    }
+
+    /// Bytes of log that were made of it, as far as is known.
+    pub fn logged(&self) -> u64 {
+        self.written().map_or(0, |written| written.logged)
+    }
+
+    fn written(&self) -> Option<Written> {
         let text = fs::read(&self.file).unwrap_or_default();
         let written: Option<Written> = serde_json::from_slice(&text).ok();
-        written.filter(|written| written.token == self.token).map(|written| written.offset)
+        written.filter(|written| written.token == self.token)
     }
 
     /// Notes that this attempt's stream is written from here, where that is not noted yet.
@@ -105,16 +117,17 @@ impl Mark {
     /// # Errors
     /// As for [`Mark::write`].
     pub fn begin(&self) -> io::Result<()> {
-        if self.find().is_none() { self.write(0) } else { Ok(()) }
+        if self.find().is_none() { self.write(0, 0) } else { Ok(()) }
     }
 
-    /// Notes that everything before `offset` has been written.
+    /// Notes that everything before `offset` has been written, in so many bytes of log.
     ///
     /// # Errors
     /// When the file cannot be replaced; the old mark is whole then.
-    pub fn write(&self, offset: u64) -> io::Result<()> {
+    pub fn write(&self, offset: u64, logged: u64) -> io::Result<()> {
         let beside = self.file.with_extension("part").with_added_extension(self.extension());
-        fs::write(&beside, serde_json::to_vec(&Written { token: self.token.clone(), offset })?)?;
+        let written = Written { token: self.token.clone(), offset, logged };
+        fs::write(&beside, serde_json::to_vec(&written)?)?;
         fs::rename(&beside, &self.file)
     }
 

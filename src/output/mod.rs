@@ -3,6 +3,7 @@
 //! Not here: reading it from the host ([`crate::follow`]), and this program's own log
 //! (tracing, on stderr).
 
+pub mod budget;
 pub mod line;
 pub mod log;
 pub mod mark;

@@ -1,8 +1,8 @@
 //! One thread that writes the output of all commands, in blocks, and notes how far it came.
 //!
 //! Nobody waits for it: each stream hands over one block at a time and gets its place back
-//! when the block is written. While stdout is stuck, streams keep their place and read no
-//! more; the record on the host keeps the rest.
+//! when the block is written, or as much of it as its log may have now. While stdout is stuck,
+//! streams keep their place and read no more; the record on the host keeps the rest.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::line::{Lines, Record};
+use super::budget::{Budget, Room};
+use super::line::{Lines, Record, piece};
 use super::log::{self, Head};
 use super::mark::Mark;
 use crate::host::{Chunk, Stream};
@@ -69,9 +70,17 @@ pub struct Place {
 #[derive(Debug)]
 pub enum Shape {
     /// JSON lines on stdout, both streams.
-    Log { head: Arc<Head>, lines: Lines },
+    Log { head: Arc<Head>, lines: Lines, account: Account },
     /// Byte for byte: stdout to stdout, stderr to stderr.
     Plain { next: u64 },
+}
+
+/// What a stream's log takes of its attempt's budget.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub budget: Arc<Budget>,
+    /// Bytes of log made of this stream.
+    pub logged: u64,
 }
 
 impl Place {
@@ -83,12 +92,29 @@ impl Place {
         }
     }
 
-    fn note(&self, offset: u64) {
-        let Some(mark) = &self.mark else { return };
-        if let Err(error) = mark.write(offset) {
-            // Written output that is not noted is repeated after a restart; nothing worse.
-            tracing::warn!(%error, "could not note how far output was written");
+    /// Bytes of log that were made of it; 0 for plain output.
+    pub fn logged(&self) -> u64 {
+        match &self.shape {
+            Shape::Log { account, .. } => account.logged,
+            Shape::Plain { .. } => 0,
         }
+    }
+
+    /// Leaves out of the log what comes before `end` and was not written; plain output has it
+    /// all.
+    pub fn omit(&mut self, end: u64) {
+        match &mut self.shape {
+            Shape::Log { lines, .. } => lines.omit(end),
+            Shape::Plain { .. } => {}
+        }
+    }
+}
+
+fn note(mark: Option<&Mark>, offset: u64, logged: u64) {
+    let Some(mark) = mark else { return };
+    if let Err(error) = mark.write(offset, logged) {
+        // Written output that is not noted is repeated after a restart; nothing worse.
+        tracing::warn!(%error, "could not note how far output was written");
     }
 }
 
@@ -166,31 +192,41 @@ impl Sinks {
         }
     }
 
-    /// Log lines, in batches that end with a record, each noted as soon as it is written.
+    /// Log lines, in batches that end with a record, each noted as soon as it is written; as
+    /// many as the attempt's budget has room for. What tells the end is always written.
     fn write_log(
         &mut self,
         place: &mut Place,
         chunk: &Chunk,
         last: Option<Last>,
     ) -> io::Result<()> {
-        let Shape::Log { head, lines } = &place.shape else { return Ok(()) };
-        let (head, mut lines) = (Arc::clone(head), lines.clone());
-        let mut batch = Batch::new(&mut self.stdout, place, lines.told());
-        let mut tell = |record: Record<'_>| {
-            log::append(&mut batch.text, &head, chunk.stream, record);
+        let Shape::Log { head, lines, account } = &mut place.shape else { return Ok(()) };
+        let mark = place.mark.as_ref();
+        let mut batch = Batch::new(&mut self.stdout, (mark, account), lines.told());
+        let tell = |batch: &mut Batch<'_>, record: Record<'_>| {
+            log::append(&mut batch.text, head, chunk.stream, record);
             if batch.text.len() >= BATCH {
                 batch.write(record.end());
             }
         };
-        lines.push(chunk.offset, &chunk.bytes, &mut tell);
+        let (mut offset, mut rest) = (chunk.offset, chunk.bytes.as_slice());
+        while !rest.is_empty() && batch.has_room() {
+            let (piece, after) = rest.split_at_checked(piece(rest).len()).unwrap_or((rest, &[]));
+            lines.push(offset, piece, &mut |record| tell(&mut batch, record));
+            offset = offset.saturating_add(piece.len() as u64);
+            rest = after;
+        }
         if let Some(last) = last {
-            lines.finish(last.end, last.truncated, &mut tell);
+            if !rest.is_empty() {
+                lines.omit(last.end);
+            }
+            lines.finish(last.end, last.truncated, &mut |record| tell(&mut batch, record));
         }
         batch.write(lines.told());
         let (noted, failed) = (batch.noted, batch.failed);
-        let lines = if failed.is_some() { Lines::at(noted) } else { lines };
-
-        place.shape = Shape::Log { head, lines };
+        if failed.is_some() {
+            *lines = Lines::at(noted);
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -209,7 +245,7 @@ impl Sinks {
             offset += taken as u64;
             place.shape = Shape::Plain { next: offset };
             if taken > 0 {
-                place.note(offset);
+                note(place.mark.as_ref(), offset, 0);
             }
             written.map_err(|(_, error)| error)?;
         }
@@ -221,15 +257,29 @@ impl Sinks {
 struct Batch<'a> {
     out: &'a mut Sink,
     text: Vec<u8>,
-    place: &'a Place,
+    mark: Option<&'a Mark>,
+    account: &'a mut Account,
     /// Everything before this offset is written.
     noted: u64,
     failed: Option<io::Error>,
 }
 
 impl<'a> Batch<'a> {
-    fn new(out: &'a mut Sink, place: &'a Place, noted: u64) -> Self {
-        Self { out, text: Vec::new(), place, noted, failed: None }
+    fn new(
+        out: &'a mut Sink,
+        (mark, account): (Option<&'a Mark>, &'a mut Account),
+        noted: u64,
+    ) -> Self {
+        Self { out, text: Vec::new(), mark, account, noted, failed: None }
+    }
+
+    /// Whether the budget has room for more than what has gathered.
+    fn has_room(&self) -> bool {
+        let room = match self.account.budget.room() {
+            Room::Now(bytes) => bytes,
+            Room::In(_) | Room::Spent => 0,
+        };
+        self.failed.is_none() && room > self.text.len() as u64
     }
 
     /// Writes what has gathered, and notes that everything before `offset` is written.
@@ -241,8 +291,11 @@ impl<'a> Batch<'a> {
             }
             match self.out.write(&self.text) {
                 Ok(()) => {
+                    self.account.budget.charge(self.text.len());
+                    self.account.logged =
+                        self.account.logged.saturating_add(self.text.len() as u64);
                     self.noted = offset;
-                    self.place.note(offset);
+                    note(self.mark, offset, self.account.logged);
                 }
                 Err((_, error)) => self.failed = Some(error),
             }

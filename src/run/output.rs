@@ -129,7 +129,7 @@ impl Output {
                 }
                 Ok(_) => {}
                 Err(fault) => {
-                    tracing::warn!(reason = fault.reason(), fault.message, "output not read");
+                    tracing::warn!(reason = fault.reason(), why = fault.message, "output not read");
                     sleep(PAUSE.min(limit)).await;
                 }
             }
@@ -190,10 +190,10 @@ impl Output {
 impl Current {
     async fn advance(&mut self) {
         self.behind = match self.follow.advance(self.host.as_ref(), &self.seen).await {
-            Ok(Advanced::More) => true,
+            Ok(Advanced::More | Advanced::Throttled) => true,
             Ok(Advanced::CaughtUp | Advanced::Waiting) => false,
             Err(fault) => {
-                tracing::debug!(reason = fault.reason(), fault.message, "output not read");
+                tracing::debug!(reason = fault.reason(), why = fault.message, "output not read");
                 false
             }
         };

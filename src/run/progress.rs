@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::core::foreign;
 use crate::core::phase::{Phase, Summary};
 
 /// Tells about one command.
@@ -61,9 +62,11 @@ impl Progress {
     }
 }
 
-/// A line on stderr. Nobody may be listening any more; what is done goes on.
+/// One line on stderr, whatever a host or a file has put into it: nothing in it does anything to
+/// a terminal, or passes for a line of its own. Nobody may be listening any more; what is done
+/// goes on.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "remote-command: {text}");
+    let _ = writeln!(io::stderr(), "remote-command: {}", foreign::line(text));
 }
 
 /// `Phase/Reason: message`.

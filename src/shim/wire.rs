@@ -9,9 +9,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::core::action::{Entry, Expect, Kind, StopReason};
+use crate::core::foreign::foreign;
 use crate::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Stream,
-    StreamSeen, Survivor, Tree, parse_exit,
+    StreamSeen, Survivor, Tree, number, parse_exit,
 };
 
 /// A report that says something the protocol does not allow, or a value it cannot carry.
@@ -50,11 +51,7 @@ pub fn sweep(call: &str, uid: &str) -> Result<String, Flaw> {
 fn name(text: &str) -> Result<&str, Flaw> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let usable = !text.is_empty() && text.len() <= 128 && text.chars().all(fits);
-    if usable && !text.starts_with(['.', '-']) {
-        Ok(text)
-    } else {
-        Err(Flaw::Name(text.to_owned()))
-    }
+    if usable && !text.starts_with(['.', '-']) { Ok(text) } else { Err(Flaw::Name(foreign(text))) }
 }
 
 /// The words of a Launch. `own_channel` is for a host that cannot fork into a new session:
@@ -207,17 +204,17 @@ impl Report {
     /// # Errors
     /// [`Flaw::Line`] for a line that no report has.
     pub fn take(&mut self, line: &str) -> Result<Next, Flaw> {
-        let flaw = || Flaw::Line(line.to_owned());
+        let flaw = || Flaw::Line(foreign(line));
         let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
         match key {
             "at" => self.identity = Some(identity(rest).ok_or_else(flaw)?),
             "hello" => self.forks = Some(rest == "1"),
             "unusable" => {
-                self.unusable = Some(rest.to_owned());
+                self.unusable = Some(foreign(rest));
                 return Ok(Next::End);
             }
-            "refused" => self.refused = Some(rest.to_owned()),
-            "fault" => self.fault = Some(rest.to_owned()),
+            "refused" => self.refused = Some(foreign(rest)),
+            "fault" => self.fault = Some(foreign(rest)),
             "claimed" | "lost" => {
                 self.taken = true;
                 return Ok(Next::End);
@@ -231,7 +228,7 @@ impl Report {
             "tree" => self.tree = Some(rest.to_owned()),
             "left" => self.left.push(survivor(rest).ok_or_else(flaw)?),
             "output" => self.take_output(rest).ok_or_else(flaw)?,
-            "bytes" => return Ok(Next::Bytes(rest.parse().map_err(|_| flaw())?)),
+            "bytes" => return Ok(Next::Bytes(number(rest).ok_or_else(flaw)?)),
             "end" => return Ok(Next::End),
             _ => return Err(flaw()),
         }
@@ -242,7 +239,7 @@ impl Report {
         let mut words = rest.split(' ');
         let stream = words.next()?;
         let seen = StreamSeen {
-            bytes: words.next()?.parse().ok()?,
+            bytes: number(words.next()?)?,
             truncated: words.next()? == "1",
             ended: words.next()? == "1",
         };
@@ -265,7 +262,7 @@ impl Report {
             Some("unclaimed") => EntrySeen::Unclaimed,
             Some("revoked") => EntrySeen::Revoked,
             Some("claimed") => EntrySeen::Claimed(self.claimed(token)?),
-            Some(other) => return Err(Flaw::Line(format!("entry {other}"))),
+            Some(other) => return Err(flaw("entry", other)),
             None => return Err(Flaw::Missing("the entry")),
         };
         let tree = match self.tree.as_deref() {
@@ -275,7 +272,7 @@ impl Report {
             Some("alive") if self.left.is_empty() => Tree::Unsearched,
             Some("alive") => Tree::Alive(self.left.clone()),
             Some("cannot") => Tree::CannotTell,
-            Some(other) => return Err(Flaw::Line(format!("tree {other}"))),
+            Some(other) => return Err(flaw("tree", other)),
         };
         let Identity { boot, store, uptime_ms, .. } = identity.clone();
         Ok(HostRecord { boot, store, uptime_ms, entry, tree, output: self.output.clone() })
@@ -284,27 +281,38 @@ impl Report {
     fn claimed(&self, token: &str) -> Result<Claimed, Flaw> {
         let line = self.claim.as_deref().ok_or(Flaw::Missing("the claim"))?;
         let (processes, claimed_uptime_ms, [supervisor, command, watch]) =
-            claim(line).ok_or_else(|| Flaw::Line(format!("claim {line}")))?;
+            claim(line).ok_or_else(|| flaw("claim", line))?;
         let exit = match &self.exit {
             None => None,
-            Some(text) => {
-                Some(parse_exit(text, token).ok_or_else(|| Flaw::Line(format!("exit {text}")))?)
-            }
+            Some(text) => Some(parse_exit(text, token).ok_or_else(|| flaw("exit", text))?),
         };
         let stop = self.stop;
         Ok(Claimed { processes, supervisor, command, watch, exit, stop, claimed_uptime_ms })
     }
 }
 
+fn flaw(key: &str, rest: &str) -> Flaw {
+    Flaw::Line(foreign(&format!("{key} {rest}")))
+}
+
+/// A word that stands for a machine, a boot or a store: shown in messages and sent back to the
+/// host, so that it has nothing but ASCII that is seen, and not much of it. `-` is none.
+fn identity_word(word: &str) -> Option<String> {
+    let fits = word.len() <= LONGEST_IDENTITY && word.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| if word == "-" { String::new() } else { word.to_owned() })
+}
+
+/// A boot identity is the longest: a boot id, a namespace's name and a start time.
+const LONGEST_IDENTITY: usize = 255;
+
 fn identity(rest: &str) -> Option<Identity> {
     let words: Vec<&str> = rest.split(' ').collect();
     let [machine, boot, store, uptime, can] = words.as_slice() else { return None };
-    let blank = |word: &str| if word == "-" { String::new() } else { word.to_owned() };
     Some(Identity {
-        machine: (*machine).to_owned(),
-        boot: blank(boot),
-        store: blank(store),
-        uptime_ms: uptime.parse().ok()?,
+        machine: identity_word(machine).filter(|machine| !machine.is_empty())?,
+        boot: identity_word(boot)?,
+        store: identity_word(store)?,
+        uptime_ms: number(uptime)?,
         can_tell: *can == "1",
     })
 }
@@ -314,15 +322,14 @@ fn claim(rest: &str) -> Option<(ProcessIds, u64, [Life; 3])> {
     let [s, s_start, c, c_start, uptime, boot, s_life, c_life, w_life] = words.as_slice() else {
         return None;
     };
-    let process = |pid: &str, start: &str| {
-        Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
-    };
+    let process =
+        |pid: &str, start: &str| Some(ProcessId { pid: pid.parse().ok()?, start: number(start)? });
     let processes = ProcessIds {
-        boot: if *boot == "-" { String::new() } else { (*boot).to_owned() },
+        boot: identity_word(boot)?,
         supervisor: process(s, s_start)?,
         command: process(c, c_start)?,
     };
-    Some((processes, uptime.parse().ok()?, [life(s_life)?, life(c_life)?, life(w_life)?]))
+    Some((processes, number(uptime)?, [life(s_life)?, life(c_life)?, life(w_life)?]))
 }
 
 fn life(word: &str) -> Option<Life> {
@@ -337,7 +344,7 @@ fn life(word: &str) -> Option<Life> {
 fn survivor(rest: &str) -> Option<Survivor> {
     let (pid, rest) = rest.split_once(' ')?;
     let (uid, command) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some(Survivor { pid: pid.parse().ok()?, uid: uid.parse().ok()?, command: command.to_owned() })
+    Some(Survivor { pid: pid.parse().ok()?, uid: uid.parse().ok()?, command: foreign(command) })
 }
 
 fn stop_word(reason: StopReason) -> &'static str {
@@ -454,6 +461,29 @@ mod tests {
         {
             let taken = report(&[line]).and_then(|report| report.record(TOKEN));
             assert!(taken.is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_host_says_of_itself_is_foreign_text() {
+        let foul = "\u{1b}]0;x\u{7}\u{202e}a\0b";
+        let left = format!("left 7 0 {foul}{}", "y".repeat(20_000));
+        let said = [&format!("refused {foul}") as &str, &left];
+        let report = report(&said).unwrap();
+        let shown = [report.refused.clone().unwrap(), report.left[0].command.clone()];
+        for text in &shown {
+            let plain = |c: char| c == '\u{fffd}' || c.is_ascii_graphic() || c == '…';
+            assert!(text.chars().all(plain) && text.chars().count() <= 300, "{text:?}");
+        }
+        for line in [
+            format!("at {foul} boot store 1 1"),
+            format!("at m {} store 1 1", "b".repeat(300)),
+            "at m boot store 18446744073709551615 1".to_owned(),
+            "output out 18446744073709551615 0 0".to_owned(),
+            "bytes 18446744073709551615".to_owned(),
+        ] {
+            let refused = super::Report::default().take(&line).unwrap_err().to_string();
+            assert!(!refused.contains(['\u{1b}', '\u{202e}', '\0']) && refused.len() < 1500);
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::bootstrap::marks;
 use super::spool::Spool;
 use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::foreign::foreign;
 use crate::core::record::{DirectSeen, StartFailure, exit_from_channel};
 use crate::host::{Chunk, Event, Input, Stream};
 
@@ -126,7 +127,7 @@ impl Channel {
     fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.noise);
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        last.trim().chars().take(200).collect()
+        foreign(last)
     }
 }
 

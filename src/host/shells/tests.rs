@@ -198,3 +198,102 @@ async fn a_launch_that_was_not_sent_is_a_refusal_and_one_that_was_is_none() {
     assert!(matches!(sent, Seen::Host { .. }), "{sent:?}");
     assert_eq!(transport.launches.load(Ordering::SeqCst), 1);
 }
+
+/// A host that answers each read with these counts of bytes, and says that it has as much output
+/// as a number can say.
+struct Generous {
+    counts: &'static [u64],
+    there: u64,
+    opened: AtomicUsize,
+}
+
+#[async_trait]
+impl Transport for Generous {
+    async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        let (input, mut inputs) = mpsc::channel(64);
+        let (told, events) = mpsc::channel(64);
+        let (counts, there) = (self.counts, self.there);
+        tokio::spawn(async move {
+            let mut nonce = String::new();
+            while let Some(Input::Bytes(bytes)) = inputs.recv().await {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let at = format!("{nonce} at {MACHINE} boot store 1 1\n");
+                let said = if text.len() == 33 {
+                    nonce = text.trim().to_owned();
+                    format!("{GREETING}{nonce}\n")
+                } else if text.starts_with("rc_sh=") {
+                    format!("{nonce} hello 1\n{at}{nonce} end\n")
+                } else if text.starts_with(&format!("{nonce} read")) {
+                    let piece = |count: &u64| {
+                        let bytes = usize::try_from(*count).unwrap().min(1 << 20);
+                        format!("{nonce} bytes {count}\n{}", "y".repeat(bytes))
+                    };
+                    let pieces: String = counts.iter().map(piece).collect();
+                    format!("{at}{pieces}{nonce} end\n")
+                } else if text.starts_with(&format!("{nonce} ")) {
+                    let output = format!("{nonce} output out {there} 0 0\n");
+                    format!("{at}{nonce} entry unclaimed\n{output}{nonce} end\n")
+                } else {
+                    continue;
+                };
+                if told.send(Event::Stdout(said.into_bytes())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(ExecChannel { input, events })
+    }
+}
+
+fn generous(counts: &'static [u64], there: u64) -> (Arc<Generous>, Recorded) {
+    let transport = Arc::new(Generous { counts, there, opened: AtomicUsize::new(0) });
+    let shells = Shells::new(transport.clone(), Account::default());
+    (transport, Recorded::new(Arc::new(shells)))
+}
+
+fn asked() -> Entry {
+    Entry {
+        uid: "uid".to_owned(),
+        run: 1,
+        attempt: 1,
+        kind: Kind::Command,
+        token: MACHINE.to_owned(),
+        machine: MACHINE.to_owned(),
+        run_as: None,
+    }
+}
+
+/// Guards against a log of 1.6 GB in 20 s, of a command that had written nothing.
+#[tokio::test]
+async fn a_host_that_answers_with_more_than_was_asked_for_is_not_believed() {
+    let answers: [&'static [u64]; 4] = [&[101], &[60, 60], &[1 << 20], &[u64::MAX]];
+    for counts in answers {
+        let (transport, host) = generous(counts, 0);
+        for opened in 1..=2 {
+            let fault = host.read(&asked(), crate::host::Stream::Stdout, 0, 100).await.unwrap_err();
+            assert_eq!(fault.cause, Cause::Ours(Ours::ProtocolError), "{fault:?}");
+            let shells = transport.opened.load(Ordering::SeqCst);
+            assert_eq!(shells, opened, "its shell is not used again");
+        }
+    }
+    let (_, honest) = generous(&[100], 0);
+    let chunk = honest.read(&asked(), crate::host::Stream::Stdout, 0, 100).await.unwrap();
+    assert_eq!(chunk.bytes.len(), 100);
+}
+
+#[tokio::test]
+async fn a_host_is_believed_no_more_output_than_it_may_keep() {
+    let mut plan = plan();
+    plan.program.output_limit = 1000;
+    let probe = Saved::for_test(Action::Probe { entry: asked() });
+    let (_, host) = generous(&[], 1 << 53);
+    let Seen::Host { record, .. } = host.act(&plan, &probe, None).await else {
+        panic!("no record")
+    };
+    assert_eq!((record.output.stdout.bytes, record.output.stdout.truncated), (1000, true));
+    let (_, host) = generous(&[], u64::MAX);
+    let seen = host.act(&plan, &probe, None).await;
+    let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Cause::Ours(Ours::ProtocolError));
+}

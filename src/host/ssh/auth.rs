@@ -16,6 +16,7 @@ use super::fault::{Stage, classify};
 use super::session::Client;
 use crate::core::connection::Hop;
 use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::foreign::foreign;
 use crate::host::{Lookup, LookupError, SecretValues};
 
 /// What one Secret offers, parsed. Lives only as long as the authentication.
@@ -58,7 +59,8 @@ impl Credentials {
             Err(error) => return Err(Fault::new(Standing::CredentialsInvalid, error.to_string())),
         };
         Self::parse(&secret).map_err(|flaw| {
-            let message = format!("secret {:?}: {flaw}", hop.credentials);
+            let flaw = foreign(&flaw.to_string());
+            let message = format!("secret {:?}: {flaw}", foreign(&hop.credentials));
             Fault::new(Standing::CredentialsInvalid, message)
         })
     }
@@ -154,7 +156,8 @@ pub(super) async fn authenticate(
         }
     }
     let tried = tried.join(", ");
-    let message = format!("{} did not accept user {:?} (tried {tried})", hop.address, hop.user);
+    let (address, user) = (foreign(&hop.address), foreign(&hop.user));
+    let message = format!("{address} did not accept user {user:?} (tried {tried})");
     Err(Fault::new(Standing::AuthenticationRejected, message))
 }
 

@@ -9,6 +9,7 @@ use russh::{ChannelOpenFailure, Disconnect, Error};
 
 use super::socket::Greeting;
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
+use crate::core::foreign::foreign;
 
 /// Where in a connection's life something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +80,13 @@ fn describe(error: &Error) -> String {
         Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => {
             "the connection stopped moving".to_owned()
         }
-        Error::IO(error) => format!("the connection broke: {error}"),
+        Error::IO(error) => format!("the connection broke: {}", foreign(&error.to_string())),
         Error::Pending => {
             "the library's limit of data during a key exchange was reached".to_owned()
         }
         Error::ChannelOpenFailure(reason) => refusal(reason),
-        other => other.to_string(),
+        // The lists of algorithms in it are the server's.
+        other => foreign(&other.to_string()),
     }
 }
 
@@ -102,7 +104,7 @@ fn refusal(reason: &ChannelOpenFailure) -> String {
         ChannelOpenFailure::ConnectFailed => "connect failed",
         ChannelOpenFailure::UnknownChannelType => "unknown channel type",
         ChannelOpenFailure::ResourceShortage => "resource shortage",
-        ChannelOpenFailure::Other { reason, .. } => reason,
+        ChannelOpenFailure::Other { reason, .. } => &foreign(reason),
     };
     format!("the server refused a channel: {words}")
 }
@@ -129,20 +131,24 @@ pub(super) fn connecting(error: &io::Error, to: &str) -> Fault {
         io::ErrorKind::TimedOut => Transient::ConnectTimeout,
         _ => Transient::HostUnreachable,
     };
-    Fault::new(cause, format!("connecting to {to}: {error}"))
+    Fault::new(cause, format!("connecting to {to}: {}", foreign(&error.to_string())))
 }
 
+/// How servers turn clients away in plain text (OpenSSH sshd.c; the second since 9.8, for
+/// penalties too).
+const TURNED_AWAY: [&str; 2] = ["Exceeded MaxStartups", "Not allowed at this time"];
+
 /// A handshake that failed, read together with what the server said before it. Servers turn
-/// clients away in plain text (OpenSSH sshd.c: "Exceeded MaxStartups", and since 9.8
-/// "Not allowed at this time" for penalties too) or by closing without a word.
+/// clients away in plain text, or by closing without a word. No other text is shown: whoever
+/// answers without being an SSH server may be a service that our user is not to read.
 pub(super) fn handshake(error: &Error, greeting: &Greeting) -> Fault {
     let said = greeting.text();
-    if ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.contains(text)) {
-        return Fault::new(Transient::Throttled, format!("the server said: {}", said.trim()));
+    if let Some(words) = TURNED_AWAY.iter().find(|words| said.contains(**words)) {
+        return Fault::new(Transient::Throttled, format!("the server said: {words}"));
     }
     if greeting.version().is_none() && !said.trim().is_empty() {
-        let start: String = said.trim().chars().take(120).collect();
-        return Fault::new(Ours::ProtocolError, format!("this is no SSH server, it said: {start}"));
+        let message = "what answers is no SSH server: it sent something else than a version";
+        return Fault::new(Ours::ProtocolError, message);
     }
     let fault = classify(error, Stage::Handshake);
     if greeting.version().is_none() && matches!(fault.cause, Cause::Transient(_)) {
@@ -177,7 +183,7 @@ pub(super) fn ended(code: &Disconnect, message: &str) -> Fault {
         | Disconnect::ByApplication
         | Disconnect::AuthCancelledByUser => Transient::ConnectionLost.into(),
     };
-    Fault::new(cause, format!("the server disconnected: {message}"))
+    Fault::new(cause, format!("the server disconnected: {}", foreign(message)))
 }
 
 /// What a connection's handler may fail with: the library's error, or a verdict of ours.

@@ -16,10 +16,14 @@ use futures::task::AtomicWaker;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::core::foreign::printable;
+
 /// Bytes read from the kernel at once; the library reads twice per packet.
 const READ_BUFFER: usize = 256 * 1024;
 /// Most text kept of what a server says before and in its banner.
 const GREETING_LIMIT: usize = 4096;
+/// Most characters of an identification line, without its end.
+const LONGEST_VERSION: usize = 253;
 
 /// Ends a connection from outside, at once and for good.
 #[derive(Debug, Default)]
@@ -85,16 +89,18 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// `SSH-2.0-...` once it arrived.
+    /// `SSH-2.0-...` once it arrived, as it may be shown: 255 characters at most (RFC 4253, 4.2),
+    /// after any number of other lines.
     pub(super) fn version(&self) -> Option<String> {
-        self.text().lines().find(|line| line.starts_with("SSH-")).map(|v| v.trim_end().to_owned())
+        let said = self.text();
+        let version = said.lines().find(|line| line.starts_with("SSH-"));
+        version.map(|version| printable(version, LONGEST_VERSION))
     }
 
-    /// Everything said so far, printable characters only.
+    /// Everything said so far. Never to be shown: see [`fault::handshake`](super::fault).
     pub(super) fn text(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&said);
-        text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     fn hear(&self, bytes: &[u8]) {

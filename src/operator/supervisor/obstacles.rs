@@ -155,6 +155,7 @@ impl Supervisor {
         stage: Stage,
         left: &[String],
     ) -> Next {
+        self.following.give_up().await;
         let later = closing::release(&self.context, object, stage.revision, left).await;
         let Some(later) = later else { return Next::Rest };
         self.stage = Some(stage);
