@@ -43,7 +43,7 @@ fn long() -> String {
 
 /// The same on one line and in one word.
 fn word() -> String {
-    WORDS.replace(['\n', ' '], "")
+    WORDS.replace(['\n', '\r', ' '], "")
 }
 
 /// Whether nothing of the words is in `text` but what can be read.
@@ -87,7 +87,6 @@ impl Server {
         if foul == Foul::Version {
             let version = format!("SSH-2.0-x{}", "\u{1b}[2J\u{202e}\u{7}");
             config.server_id = SshId::Standard(Cow::Owned(version));
-            config.auth_banner = Some(WORDS);
         }
         let config = Arc::new(config);
         let task = tokio::spawn(async move {
@@ -126,6 +125,10 @@ struct Peer {
 
 impl server::Handler for Peer {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        Ok((self.foul == Foul::Version).then(long))
+    }
 
     async fn auth_publickey(
         &mut self,
