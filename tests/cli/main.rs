@@ -5,6 +5,9 @@
 mod again;
 mod bench;
 mod ends;
+mod foul;
+#[path = "../sessions/foul.rs"]
+mod foul_servers;
 mod input;
 mod results;
 #[path = "../support/mod.rs"]

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
@@ -60,13 +61,22 @@ impl Recheck {
 impl Supervisor {
     /// Waits until `until`, or until something is not as it was when `known` was looked at.
     pub(super) async fn wait(&mut self, known: &RemoteCommand, until: Instant) {
+        let poke = Arc::clone(&self.seat.poke);
+        // Not one of several things that are waited for: a read that is cut off costs the host
+        // another shell. It may go on for as long as the log has no room, so all else is heard.
         while self.following.is_behind() && Instant::now() < until {
             self.following.catch_up(&mut Hearing::new(&self.seat.object, known)).await;
             if self.seat.object.has_changed().unwrap_or(true) || self.context.stop.is_cancelled() {
                 return;
             }
+            if poke.notified().now_or_never().is_some() {
+                self.recheck.hasten();
+                return;
+            }
+            if Instant::now() >= self.obstacles.next_look() && self.may_be_mended().await {
+                return;
+            }
         }
-        let poke = Arc::clone(&self.seat.poke);
         let mut sleep = pin!(sleep_until(until));
         loop {
             let look = self.obstacles.next_look();
