@@ -7,7 +7,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::Encode as _;
 use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
+use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, ssh_key};
 use russh::{MethodKind, MethodSet};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -35,9 +35,9 @@ enum Flaw {
     NotText(&'static str),
     // A fault carries one message, so the library's words are in it.
     #[error("ssh-privatekey cannot be read: {0}")]
-    Key(russh::keys::Error),
+    Key(String),
     #[error("ssh-certificate cannot be read: {0}")]
-    Certificate(russh::keys::ssh_key::Error),
+    Certificate(String),
     #[error("ssh-certificate needs ssh-privatekey beside it")]
     NoKeyForCertificate,
     #[error("neither ssh-privatekey nor password is set")]
@@ -71,12 +71,12 @@ impl Credentials {
             None => None,
             Some(pem) => {
                 let words = passphrase.as_ref().map(|p| p.trim_end_matches(['\r', '\n']));
-                Some(Arc::new(russh::keys::decode_secret_key(&pem, words).map_err(Flaw::Key)?))
+                Some(Arc::new(russh::keys::decode_secret_key(&pem, words).map_err(key_flaw)?))
             }
         };
         let certificate = match text(secret, "ssh-certificate")? {
             None => None,
-            Some(line) => Some(Certificate::from_openssh(line.trim()).map_err(Flaw::Certificate)?),
+            Some(line) => Some(Certificate::from_openssh(line.trim()).map_err(certificate_flaw)?),
         };
         if certificate.is_some() && key.is_none() {
             return Err(Flaw::NoKeyForCertificate);
@@ -89,6 +89,34 @@ impl Credentials {
         Ok(Self { key, certificate, password, digest: digest(secret) })
     }
 }
+
+/// The library's words, but for those that quote the Secret: who may name one in an object need
+/// not be allowed to read it.
+fn key_flaw(error: russh::keys::Error) -> Flaw {
+    use russh::keys::Error;
+    Flaw::Key(match error {
+        Error::UnsupportedKeyType { .. }
+        | Error::UnknownAlgorithm(_)
+        | Error::UnknownSignatureType { .. } => UNSUPPORTED.to_owned(),
+        Error::SshKey(error) => words_of(&error),
+        other => other.to_string(),
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn certificate_flaw(error: ssh_key::Error) -> Flaw {
+    Flaw::Certificate(words_of(&error))
+}
+
+fn words_of(error: &ssh_key::Error) -> String {
+    match error {
+        ssh_key::Error::AlgorithmUnsupported { .. } => UNSUPPORTED.to_owned(),
+        ssh_key::Error::Ppk(_) => "it is damaged, or not a PuTTY key that is supported".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+const UNSUPPORTED: &str = "its kind is not supported";
 
 fn text(secret: &SecretValues, key: &'static str) -> Result<Option<Zeroizing<String>>, Flaw> {
     let Some(value) = secret.get(key).filter(|value| !value.is_empty()) else { return Ok(None) };
@@ -257,6 +285,31 @@ async fn with_certificate(
         }
         Err(SignFailed::Gone(_)) => {
             Err(Fault::new(Transient::ConnectionLost, "the server closed the connection"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_secret_is_told_without_its_words() {
+        let ppk = "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nXXSECRETXX\n";
+        let pem = "-----BEGIN RSA PRIVATE KEY-----\nXXSECRETXX\n-----END RSA PRIVATE KEY-----\n";
+        for (key, value) in [
+            ("ssh-privatekey", ppk),
+            ("ssh-privatekey", &ppk.replace("ssh-ed25519", "XXSECRETXX")),
+            ("ssh-privatekey", &ppk.replace("none", "XXSECRETXX")),
+            ("ssh-privatekey", pem),
+            ("ssh-privatekey", "XXSECRETXX"),
+            ("ssh-certificate", "XXSECRETXX-cert-v01@openssh.com AAAA"),
+            ("ssh-certificate", "ssh-ed25519-cert-v01@openssh.com XXSECRETXX"),
+        ] {
+            let secret = SecretValues::from([(key.to_owned(), value.as_bytes().to_vec().into())]);
+            let Err(flaw) = Credentials::parse(&secret) else { panic!("{value} was taken") };
+            let told = flaw.to_string();
+            assert!(told.contains("cannot be read") && !told.contains("XXSECRETXX"), "{told}");
         }
     }
 }
