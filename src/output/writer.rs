@@ -83,6 +83,15 @@ pub struct Account {
     pub logged: u64,
 }
 
+impl Account {
+    /// Counts what was written; gives the bytes of log made of this stream.
+    fn charge(&mut self, bytes: usize) -> u64 {
+        self.budget.charge(bytes);
+        self.logged = self.logged.saturating_add(bytes as u64);
+        self.logged
+    }
+}
+
 impl Place {
     /// Offset of the next byte this stream wants.
     pub fn next(&self) -> u64 {
@@ -202,7 +211,7 @@ impl Sinks {
     ) -> io::Result<()> {
         let Shape::Log { head, lines, account } = &mut place.shape else { return Ok(()) };
         let mark = place.mark.as_ref();
-        let mut batch = Batch::new(&mut self.stdout, (mark, account), lines.told());
+        let mut batch = Batch::new(&mut self.stdout, (mark, Some(account)), lines.told());
         let tell = |batch: &mut Batch<'_>, record: Record<'_>| {
             log::append(&mut batch.text, head, chunk.stream, record);
             if batch.text.len() >= BATCH {
@@ -258,7 +267,8 @@ struct Batch<'a> {
     out: &'a mut Sink,
     text: Vec<u8>,
     mark: Option<&'a Mark>,
-    account: &'a mut Account,
+    /// What the log may take; nothing else is bounded here.
+    account: Option<&'a mut Account>,
     /// Everything before this offset is written.
     noted: u64,
     failed: Option<io::Error>,
@@ -267,7 +277,7 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(
         out: &'a mut Sink,
-        (mark, account): (Option<&'a Mark>, &'a mut Account),
+        (mark, account): (Option<&'a Mark>, Option<&'a mut Account>),
         noted: u64,
     ) -> Self {
         Self { out, text: Vec::new(), mark, account, noted, failed: None }
@@ -275,9 +285,10 @@ impl<'a> Batch<'a> {
 
     /// Whether the budget has room for more than what has gathered.
     fn has_room(&self) -> bool {
-        let room = match self.account.budget.room() {
-            Room::Now(bytes) => bytes,
-            Room::In(_) | Room::Spent => 0,
+        let room = match self.account.as_ref().map(|account| account.budget.room()) {
+            None => u64::MAX,
+            Some(Room::Now(bytes)) => bytes,
+            Some(Room::In(_) | Room::Spent) => 0,
         };
         self.failed.is_none() && room > self.text.len() as u64
     }
@@ -291,11 +302,9 @@ impl<'a> Batch<'a> {
             }
             match self.out.write(&self.text) {
                 Ok(()) => {
-                    self.account.budget.charge(self.text.len());
-                    self.account.logged =
-                        self.account.logged.saturating_add(self.text.len() as u64);
                     self.noted = offset;
-                    note(self.mark, offset, self.account.logged);
+                    let logged = self.account.as_mut().map_or(0, |a| a.charge(self.text.len()));
+                    note(self.mark, offset, logged);
                 }
                 Err((_, error)) => self.failed = Some(error),
             }
