@@ -20,7 +20,7 @@ use crate::core::action::{Entry, Seen};
 use crate::core::fault::Fault;
 use crate::core::record::{DirectSeen, EntrySeen, OutputSeen, StreamSeen, Tree};
 use crate::host::{Host, Stream};
-use crate::output::budget::{Budget, LogLimits, Room};
+use crate::output::budget::{Budget, LogLimits};
 use crate::output::log::Head;
 use crate::output::mark::Marks;
 use crate::output::standard::Kept;
@@ -31,8 +31,8 @@ const LIVELY: Duration = Duration::from_secs(15);
 /// How often.
 const LIVELY_PACE: Duration = Duration::from_millis(500);
 
-/// The longest pause before it is looked again whether the rate lets more be written.
-const RATE_PAUSE: Duration = Duration::from_millis(250);
+/// Output that is written before that of the other stream where there is no more of it.
+const FEW: u64 = 64 * 1024;
 
 /// Where the output of an attempt goes.
 #[derive(Clone, Debug)]
@@ -121,8 +121,8 @@ pub struct Follow {
     /// How much output was shown to be there last, and when that was first more than before.
     shown: u64,
     grown: Option<Instant>,
-    /// What the log of both streams may take.
-    budget: Arc<Budget>,
+    /// Which stream begins, by its place: the one that found no room in the log the last time.
+    first: usize,
 }
 
 impl Follow {
@@ -131,7 +131,7 @@ impl Follow {
         let budget = Arc::new(budget(&entry, destination));
         let streams = [Stream::Stdout, Stream::Stderr]
             .map(|stream| Following::new(&entry, stream, tail_bytes, (destination, &budget)));
-        Self { entry, streams, shown: 0, grown: None, budget }
+        Self { entry, streams, shown: 0, grown: None, first: 0 }
     }
 
     /// The attempt's entry on the host.
@@ -150,12 +150,18 @@ impl Follow {
         }
         self.shown = there;
         let mut advanced = Advanced::CaughtUp;
-        for stream in &mut self.streams {
-            let seen = seen_of(seen, stream.stream);
-            advanced = advanced.and(stream.advance(&self.entry, host, seen).await?);
+        let mut pause = Duration::ZERO;
+        let (one, other) = self.streams.split_at_mut(self.first);
+        for stream in other.iter_mut().chain(one) {
+            let came = stream.advance(&self.entry, host, seen_of(seen, stream.stream)).await?;
+            if came == Advanced::Throttled {
+                self.first = usize::from(stream.stream == Stream::Stderr);
+                pause = pause.max(stream.pause());
+            }
+            advanced = advanced.and(came);
         }
         if advanced == Advanced::Throttled {
-            sleep(pause(&self.budget)).await;
+            sleep(pause).await;
         }
         Ok(advanced)
     }
@@ -173,7 +179,13 @@ impl Follow {
     ) -> Result<bool, Fault> {
         let deadline = Instant::now() + limit;
         let mut complete = true;
-        for stream in &mut self.streams {
+        // A few last words do not wait for all that the other stream has.
+        let left = |stream: &&mut Following| {
+            seen_of(seen, stream.stream).bytes.saturating_sub(stream.reached) / FEW
+        };
+        let mut streams: Vec<_> = self.streams.iter_mut().collect();
+        streams.sort_by_key(left);
+        for stream in streams {
             let seen = seen_of(seen, stream.stream);
             complete &= stream.finish(&self.entry, host, seen, deadline).await?;
         }
@@ -255,15 +267,6 @@ fn budget(entry: &Entry, destination: &Destination) -> Budget {
             Budget::new(*limits, before)
         }
         Destination::Nowhere | Destination::Plain { .. } => Budget::new(LogLimits::default(), 0),
-    }
-}
-
-/// How long to wait until the rate lets something be written; not for long, as something else
-/// may have to be seen to.
-fn pause(budget: &Budget) -> Duration {
-    match budget.room() {
-        Room::In(wait) => wait.min(RATE_PAUSE),
-        Room::Now(_) | Room::Spent => Duration::ZERO,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Advanced, Destination, pause};
+use super::{Advanced, Destination};
 use crate::core::action::Entry;
 use crate::core::fault::Fault;
 use crate::core::record::StreamSeen;
@@ -24,6 +24,9 @@ const PIECE: u32 = 256 * 1024;
 
 /// The least that is asked for where there is more.
 const LEAST_PIECE: u64 = 4 * 1024;
+
+/// The longest pause before it is looked again whether the rate lets more be written.
+const RATE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Reads of one stream in one [`Follow::advance`].
 const READS: usize = 4;
@@ -47,7 +50,6 @@ pub(super) struct Following {
     pub(super) writing: Writing,
     /// Where the place was when it was here last.
     pub(super) reached: u64,
-    budget: Arc<Budget>,
     /// Bytes of log made of it by then, and what the last block had for each of its own.
     logged: u64,
     cost: u64,
@@ -112,7 +114,6 @@ impl Following {
             writer,
             writing,
             reached: next,
-            budget: Arc::clone(budget),
             logged,
             cost: 1,
             throttled: false,
@@ -178,7 +179,7 @@ impl Following {
             match self.advance(entry, host, seen).await? {
                 Advanced::More => {}
                 Advanced::Throttled => {
-                    sleep_until(deadline.min(Instant::now() + pause(&self.budget))).await;
+                    sleep_until(deadline.min(Instant::now() + self.pause())).await;
                 }
                 Advanced::Waiting => self.settle(deadline.min(Instant::now() + WRITE_PAUSE)).await,
                 Advanced::CaughtUp => {
@@ -196,10 +197,21 @@ impl Following {
     /// How much log may be written; plain output has no limit.
     fn room(&self) -> Room {
         match &self.writing {
-            Writing::Here(Place { shape: Shape::Log { .. }, .. }) => self.budget.room(),
+            Writing::Here(Place { shape: Shape::Log { account, .. }, .. }) => {
+                account.budget.room(account.logged)
+            }
             Writing::Here(_) | Writing::Off | Writing::Away { .. } | Writing::Resting { .. } => {
                 Room::Now(u64::MAX)
             }
+        }
+    }
+
+    /// How long to wait until the rate lets something be written; not for long, as something
+    /// else may have to be seen to.
+    pub(super) fn pause(&self) -> Duration {
+        match self.room() {
+            Room::In(wait) => wait.min(RATE_PAUSE),
+            Room::Now(_) | Room::Spent => Duration::ZERO,
         }
     }
 

@@ -34,6 +34,7 @@ use super::wishes::{Wishes, wishes};
 use crate::api::RemoteCommand;
 use crate::core::action::Seen;
 use crate::core::decide::Now;
+use crate::core::foreign::foreign;
 use crate::core::plan::HoldKind;
 use crate::core::record::{EntrySeen, Life, Tree};
 use crate::core::stage::Stage;
@@ -154,7 +155,7 @@ impl Supervisor {
             Ok(stage) => Some(stage),
             Err(failure) => {
                 let key = &self.seat.key;
-                let cause = std::error::Error::source(&failure).map(ToString::to_string);
+                let cause = std::error::Error::source(&failure).map(|c| foreign(&c.to_string()));
                 error!(namespace = key.namespace, name = key.name, ?cause, "{failure}; left alone");
                 None
             }

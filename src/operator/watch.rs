@@ -29,6 +29,8 @@ use rand::RngExt;
 use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
+use crate::core::foreign::foreign;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -95,7 +97,8 @@ where
             Ok(Event::InitDone) => Some(Event::InitDone),
             Err(failure) => {
                 FAILURES.fetch_add(1, Ordering::Relaxed);
-                warn!(kind = %K::kind(&()), %failure, "watch failed; trying again");
+                let why = foreign(&failure.to_string());
+                warn!(kind = %K::kind(&()), why, "watch failed; trying again");
                 None
             }
         })
@@ -112,7 +115,9 @@ where
     match object.try_parse() {
         Ok(object) => Some(object),
         Err(failure) => {
-            error!(kind = %K::kind(&()), ?namespace, name, %failure, "object cannot be read");
+            // The values that do not fit are in it.
+            let why = foreign(&failure.to_string());
+            error!(kind = %K::kind(&()), ?namespace, name, why, "object cannot be read");
             None
         }
     }

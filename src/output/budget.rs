@@ -23,7 +23,8 @@ const NANOS: u128 = 1_000_000_000;
 pub struct LogLimits {
     /// Bytes a second. As much as a second gives, and 256 KiB at least, may come at once.
     pub rate: u64,
-    /// Bytes in all; the record that goes beyond is the last one.
+    /// Bytes in all; the record that goes beyond is the last one. One stream alone has seven
+    /// eighths of it at most, so that the other can still say why all ended.
     pub total: u64,
 }
 
@@ -31,6 +32,10 @@ impl LogLimits {
     /// What may come at once beyond what the rate gives.
     pub fn burst(self) -> u64 {
         self.rate.max(LEAST_BURST)
+    }
+
+    fn of_one_stream(self) -> u64 {
+        self.total - self.total / 8
     }
 }
 
@@ -68,9 +73,9 @@ impl Budget {
         Self { limits, used: Mutex::new(Used { written, balance, at: Instant::now() }) }
     }
 
-    /// Whether more may be written now.
-    pub fn room(&self) -> Room {
-        self.room_at(Instant::now())
+    /// Whether more may be written now of a stream that has `logged` bytes of log.
+    pub fn room(&self, logged: u64) -> Room {
+        self.room_at(logged, Instant::now())
     }
 
     /// Counts what was written.
@@ -82,10 +87,11 @@ impl Budget {
         }
     }
 
-    fn room_at(&self, now: Instant) -> Room {
+    fn room_at(&self, logged: u64, now: Instant) -> Room {
         let LogLimits { rate, total } = self.limits;
         let mut used = self.used();
-        let left = if total == 0 { u64::MAX } else { total.saturating_sub(used.written) };
+        let own = self.limits.of_one_stream().saturating_sub(logged);
+        let left = if total == 0 { u64::MAX } else { total.saturating_sub(used.written).min(own) };
         if left == 0 {
             return Room::Spent;
         }
@@ -133,7 +139,7 @@ mod tests {
         let begun = Instant::now();
         let (mut written, mut now) = (0, begun);
         while now < begun + Duration::from_secs(5) {
-            match budget.room_at(now) {
+            match budget.room_at(0, now) {
                 Room::Now(_) => {
                     budget.charge(LONGEST_RECORD as usize);
                     written += LONGEST_RECORD;
@@ -149,16 +155,22 @@ mod tests {
     #[test]
     fn what_was_written_before_a_restart_counts_in_all() {
         let budget = Budget::new(LogLimits { rate: 0, total: 100 }, 60);
-        assert_eq!(budget.room(), Room::Now(40));
+        assert_eq!(budget.room(0), Room::Now(40));
         budget.charge(70);
-        assert_eq!(budget.room(), Room::Spent);
-        assert_eq!(Budget::new(LogLimits { rate: 1, total: 100 }, 100).room(), Room::Spent);
+        assert_eq!(budget.room(0), Room::Spent);
+        assert_eq!(Budget::new(LogLimits { rate: 1, total: 100 }, 100).room(0), Room::Spent);
+    }
+
+    #[test]
+    fn a_stream_that_talks_without_end_leaves_room_for_the_other() {
+        let budget = Budget::new(LogLimits { rate: 0, total: 800 }, 700);
+        assert_eq!((budget.room(700), budget.room(0)), (Room::Spent, Room::Now(100)));
     }
 
     #[test]
     fn without_bounds_there_is_always_room() {
         let budget = Budget::new(LogLimits::default(), u64::MAX);
         budget.charge(usize::MAX);
-        assert_eq!(budget.room(), Room::Now(u64::MAX));
+        assert_eq!(budget.room(u64::MAX), Room::Now(u64::MAX));
     }
 }

@@ -285,7 +285,7 @@ impl<'a> Batch<'a> {
 
     /// Whether the budget has room for more than what has gathered.
     fn has_room(&self) -> bool {
-        let room = match self.account.as_ref().map(|account| account.budget.room()) {
+        let room = match self.account.as_ref().map(|account| account.budget.room(account.logged)) {
             None => u64::MAX,
             Some(Room::Now(bytes)) => bytes,
             Some(Room::In(_) | Room::Spent) => 0,

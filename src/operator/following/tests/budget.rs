@@ -110,3 +110,24 @@ async fn what_a_deletion_takes_away_before_it_could_be_logged_is_told_as_left_ou
     assert!(logged > 0 && following.is_delivered());
     assert_eq!(omitted, [(logged, BYTES - logged)]);
 }
+
+/// Guards against an error message that is left out because of what was written before it.
+#[tokio::test]
+async fn a_stream_that_talks_without_end_leaves_the_other_its_last_words() {
+    let mut place = Desk::new();
+    place.output.limits = LogLimits { rate: 1 << 20, total: 400_000 };
+    let host: Arc<dyn Host> = Arc::new(Yes(1 << 20));
+    let mut following = Following::new(place.output.clone());
+    following.follow(&source(), &entry(), &host);
+    let current = following.current.as_mut().unwrap();
+    current.seen.stdout.bytes = 1 << 20;
+    while current.follow.written() < 1 << 20 {
+        current.advance().await;
+    }
+    current.seen.stderr.bytes = 20;
+    current.finish(END_LIMIT).await;
+    assert!(following.is_delivered());
+    let log = String::from_utf8(place.sink.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("\"stream\":\"stderr\"").count(), 10, "all lines of it");
+    assert!(log.len() < 400_000 && log.matches("outputOmitted").count() == 1);
+}
