@@ -108,7 +108,7 @@ pub struct Config {
     #[arg(
         long,
         env = "REMOTE_COMMAND_LOG_RATE",
-        value_name = "BYTES",
+        value_name = "SIZE",
         default_value = "4Mi",
         value_parser = size_or_none
     )]
@@ -118,7 +118,7 @@ pub struct Config {
     #[arg(
         long,
         env = "REMOTE_COMMAND_LOG_LIMIT",
-        value_name = "BYTES",
+        value_name = "SIZE",
         default_value = "1Gi",
         value_parser = size_or_none
     )]
