@@ -64,11 +64,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// What is logged unless asked for otherwise: `run` tells its progress by other means.
+    /// What is logged unless asked for otherwise: `run` tells its progress by other means. The SSH
+    /// library would log what servers send, as much as they like.
     pub fn log_directives(&self) -> &'static str {
         match self {
-            Self::Operator(_) => "info,kube=warn,kube_client::client=off,russh=warn",
-            Self::Run(_) | Self::Crds { .. } | Self::Completion { .. } => "error",
+            Self::Operator(_) => "info,kube=warn,kube_client::client=off,russh=off",
+            Self::Run(_) | Self::Crds { .. } | Self::Completion { .. } => "error,russh=off",
         }
     }
 }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use odd::{Odd, Plain, Server};
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
+use remote_command::host::Transport;
 use remote_command::host::hosts::Hosts;
 use remote_command::host::recorded::Shells;
-use remote_command::host::{Event, Transport};
 use remote_command::shim::Account;
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
 use support::link::Link;
@@ -279,6 +279,61 @@ async fn passwords_are_given_in_both_ways_and_refused_ones_are_told() {
     }
 }
 
+/// Guards against a server that makes the client answer for ever, and be told for ever.
+#[tokio::test]
+async fn what_is_no_login_is_not_answered() {
+    let password = "p".repeat(1024);
+    for (questions, words, cause, answers) in [
+        (8, 0, Standing::AuthenticationRejected.into(), 24),
+        (9, 0, Standing::AuthenticationRejected.into(), 0),
+        (5000, 0, Standing::AuthenticationRejected.into(), 0),
+        (1, 200_000, Cause::from(Ours::ProtocolError), 2),
+    ] {
+        let server = Server::start(Odd::Asks(questions, words)).await;
+        let hosts = Hosts::new();
+        let secrets = Secrets::of(&[("password", &password)]);
+        let transport = hosts.transport("default", &to(&server).connection(), secrets);
+        fails(transport.as_ref(), cause, AT_ONCE).await;
+        let answered = server.counts.answers.load(Ordering::SeqCst);
+        assert_eq!(answered, answers, "{questions} questions, {words} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_too_long_to_be_one_is_offered_to_nobody() {
+    let long = "p".repeat(1025);
+    let key = "k".repeat(64 * 1024 + 1);
+    for (name, value) in [("password", &long), ("passphrase", &long), ("ssh-privatekey", &key)] {
+        let server = Server::start(Odd::Nothing).await;
+        let hosts = Hosts::new();
+        let secrets = Secrets::of(&[("password", "right"), (name, value)]);
+        let transport = hosts.transport("default", &to(&server).connection(), secrets);
+        let said = fails(transport.as_ref(), Standing::CredentialsInvalid, AT_ONCE).await;
+        assert!(said.contains(&format!("{name} has more than")), "{said}");
+        assert_eq!(server.counts.connections(), 0);
+    }
+}
+
+#[tokio::test]
+async fn no_channel_of_a_servers_is_accepted_and_who_goes_on_is_left() {
+    let server = Server::start(Odd::OpensChannels(30)).await;
+    let hosts = Hosts::new();
+    let transport = transport(&hosts, &server, &to(&server));
+    let end = run(transport.as_ref(), "true").await;
+    assert_eq!((end.status, end.closed), (Some(3), true), "{end:?}");
+    let told = |server: &Server| {
+        let counts = &server.counts;
+        (counts.accepted.load(Ordering::SeqCst), counts.refused.load(Ordering::SeqCst))
+    };
+    assert_eq!(told(&server), (0, 30));
+
+    let server = Server::start(Odd::OpensChannels(1000)).await;
+    let transport = self::transport(&hosts, &server, &to(&server));
+    let end = run(transport.as_ref(), "true").await;
+    assert_eq!(lost(&end), Ours::ProtocolError.into());
+    assert_eq!(told(&server).0, 0);
+}
+
 #[tokio::test]
 async fn a_channel_that_is_never_opened_is_given_up() {
     let server = Server::start(Odd::OpenSilent).await;
@@ -389,26 +444,6 @@ async fn a_link_that_stalls_under_a_running_command_is_noticed() {
     let end = finish(channel).await;
     assert_eq!(lost(&end), Transient::ConnectionLost.into());
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-}
-
-#[tokio::test]
-async fn a_flood_that_nobody_reads_stops_neither_others_nor_their_kill() {
-    let server = Server::start(Odd::Flood).await;
-    let hosts = Hosts::new();
-    let transport = transport(&hosts, &server, &to(&server));
-    let unread = transport.open("flood").await.unwrap();
-    let mut read = transport.open("flood").await.unwrap();
-    let mut got = 0;
-    while got < 32 << 20 {
-        let event = tokio::time::timeout(LIMIT, read.events.recv()).await.unwrap();
-        let Some(Event::Stdout(bytes)) = event else { panic!("{event:?} after {got}") };
-        got += bytes.len();
-    }
-    drop(read);
-    until(LIMIT, "the dropped one is closed", async || server.counts.closes() >= 1).await.unwrap();
-    let end = finish(unread).await;
-    assert_eq!(lost(&end), Ours::LibraryLimit.into());
-    assert_eq!(server.counts.connections(), 1);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use remote_command::core::fault::{Cause, Standing, Transient};
 use remote_command::core::plan::{Direct, Execution, Plan, Verify};
 use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, StartFailure};
 use remote_command::host::hosts::Hosts;
+use remote_command::host::spools::Spools;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
 use sessions::{LIMIT, Secrets, Way};
@@ -410,23 +411,71 @@ async fn verify_runs_its_own_command() {
     assert!(matches!(machine.end(&plan, &entry).await, DirectSeen::Exited(e) if e.code() == 100));
 }
 
+/// Takes all output from here on, and looks at each byte.
+async fn only_zeros(machine: &Machine, entry: &Entry, from: u64) -> u64 {
+    let mut offset = from;
+    loop {
+        let chunk = machine.host.read(entry, Stream::Stdout, offset, 1 << 20).await.unwrap();
+        assert_eq!(chunk.offset, offset, "nothing is missing");
+        assert!(!chunk.truncated && chunk.bytes.iter().all(|byte| *byte == 0));
+        offset += chunk.bytes.len() as u64;
+        if chunk.bytes.is_empty() {
+            return offset;
+        }
+    }
+}
+
+/// Guards against output that is thrown away because nobody reads it yet.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_kept_within_bounds_with_exact_offsets() {
+async fn no_byte_of_a_flood_is_lost_and_others_go_on() {
     let sshd = Sshd::start(Options::default()).unwrap();
-    let hosts = Hosts::new();
+    let spools = Spools::in_directory(sshd.directory(), 1 << 30);
+    let hosts = Hosts::new().spooling(spools.clone());
     let machine = Machine::of(&hosts, &sshd);
-    let plan = plan(&["sh", "-c", "head -c 100000000 /dev/zero; printf end"]);
-    let entry = entry(1, Kind::Command);
+    let flood = plan(&["head", "-c", "100000000", "/dev/zero"]);
+    let first = entry(1, Kind::Command);
     let began = Instant::now();
-    machine.launch(&plan, &entry).await;
-    let DirectSeen::Exited(exit) = machine.end(&plan, &entry).await else { panic!() };
+    machine.launch(&flood, &first).await;
+    let beside = machine.run(&plan(&["echo", "beside"]), 2, Material::default()).await;
+    assert_eq!((beside.0, beside.1.as_str()), (0, "beside\n"));
+    let DirectSeen::Exited(exit) = machine.end(&flood, &first).await else { panic!() };
     assert_eq!(exit.code(), 0);
     println!("100 MB in {:?}", began.elapsed());
-    let total = 100_000_003;
-    let oldest = machine.host.read(&entry, Stream::Stdout, 0, 10).await.unwrap();
-    assert_eq!(oldest.offset, total - (1 << 20));
-    let newest = machine.host.read(&entry, Stream::Stdout, total - 4, 100).await.unwrap();
-    assert_eq!((newest.offset, newest.bytes.as_slice()), (total - 4, b"\0end".as_slice()));
+    assert_eq!(sshd.sessions().len(), 1, "over one connection");
+    assert_eq!(only_zeros(&machine, &first, 0).await, 100_000_000);
+    assert_eq!(only_zeros(&machine, &first, 77_777_777).await, 100_000_000);
+
+    machine.host.release(&first, Stream::Stdout, 90_000_000);
+    assert!(spools.used() < 40_000_000, "{}", spools.used());
+    assert_eq!(only_zeros(&machine, &first, 90_000_000).await, 100_000_000);
+    let left = std::fs::read_dir(sshd.directory()).unwrap();
+    let nameless =
+        left.flatten().all(|file| !file.file_name().to_string_lossy().starts_with(".tmp"));
+    assert!(nameless, "what waits on disk has no name");
+    assert!(matches!(machine.act(&flood, sweep()).await, Seen::Swept { .. }));
+    assert_eq!(spools.used(), 0, "the sweep gives it back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_on_disk_is_told_as_cut_off_and_ends_nothing() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    for (spools, least) in [
+        (Spools::in_directory(sshd.directory(), 8_000_000), 3_000_000),
+        (Spools::in_directory("/proc/nowhere", 1 << 30), 0),
+    ] {
+        let hosts = Hosts::new().spooling(spools);
+        let machine = Machine::of(&hosts, &sshd);
+        let flood = plan(&["head", "-c", "20000000", "/dev/zero"]);
+        let first = entry(1, Kind::Command);
+        machine.launch(&flood, &first).await;
+        assert!(
+            matches!(machine.end(&flood, &first).await, DirectSeen::Exited(e) if e.code() == 0)
+        );
+        let end = machine.host.read(&first, Stream::Stdout, u64::MAX, 1).await.unwrap();
+        assert!(end.truncated && (least..=4_000_000).contains(&end.offset), "{}", end.offset);
+        let beside = machine.run(&plan(&["echo", "beside"]), 2, Material::default()).await;
+        assert_eq!((beside.0, beside.1.as_str()), (0, "beside\n"));
+    }
 }
 
 #[tokio::test]

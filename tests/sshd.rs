@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use remote_command::core::fault::{Cause, Standing, Transient};
+use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Event, Input};
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
@@ -101,6 +101,26 @@ async fn a_command_whose_connection_dies_is_lost_and_the_next_one_dials_again() 
     assert_eq!(lost(&end), Transient::ConnectionLost.into());
     assert_eq!(end.status, None);
     assert_eq!(run(transport.as_ref(), "true").await.status, Some(0));
+}
+
+#[tokio::test]
+async fn a_flood_that_nobody_reads_stops_neither_others_nor_their_kill() {
+    let sshd = start(&[]);
+    let hosts = Hosts::new();
+    let transport = hosts.transport("default", &Way::to(&sshd).connection(), secrets(&sshd));
+    let unread = transport.open(&sh("exec yes")).await.unwrap();
+    let mut read = transport.open(&sh("exec yes")).await.unwrap();
+    let mut got = 0;
+    while got < 32 << 20 {
+        let event = tokio::time::timeout(LIMIT, read.events.recv()).await.unwrap();
+        let Some(Event::Stdout(bytes)) = event else { panic!("{event:?} after {got}") };
+        got += bytes.len();
+    }
+    drop(read);
+    assert_eq!(lost(&finish(unread).await), Ours::LibraryLimit.into());
+    let ended = async || sshd.commands().is_empty();
+    until(LIMIT, "both had their pipes closed", ended).await.unwrap();
+    assert_eq!(sshd.sessions().len(), 1);
 }
 
 #[tokio::test]

@@ -109,7 +109,8 @@ impl ExitRecord {
 pub struct Survivor {
     pub pid: u32,
     pub uid: u32,
-    /// Its command name (not its arguments: they may hold secrets).
+    /// Its command name (not its arguments: they may hold secrets). Where too many were found to
+    /// name them all, on the last one: how many there are beside the others.
     pub command: String,
 }
 

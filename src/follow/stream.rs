@@ -135,6 +135,9 @@ impl Following {
             let Some(next) = self.next() else {
                 self.catch_tail_up(entry, host, seen.bytes).await?;
                 let off = matches!(self.writing, Writing::Off);
+                if off {
+                    self.release(entry, host, seen.bytes);
+                }
                 return Ok(if off { Advanced::CaughtUp } else { Advanced::Waiting });
             };
             let room = if next < seen.bytes { self.room() } else { Room::Now(0) };
@@ -152,6 +155,7 @@ impl Following {
                 }
             };
             self.catch_tail_up(entry, host, next.min(seen.bytes)).await?;
+            self.release(entry, host, next);
             if next >= seen.bytes {
                 return Ok(Advanced::CaughtUp);
             }
@@ -192,6 +196,11 @@ impl Following {
         self.catch_tail_up(entry, host, seen.bytes).await?;
         let whole = self.next().is_none_or(|next| next >= seen.bytes);
         Ok(whole && self.is_over())
+    }
+
+    /// What lies below `done` was written, or is not to be: it is not read again but for a tail.
+    fn release(&self, entry: &Entry, host: &dyn Host, done: u64) {
+        host.release(entry, self.stream, done.saturating_sub(self.tail_bytes));
     }
 
     /// How much log may be written; plain output has no limit.

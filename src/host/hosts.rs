@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::contact::{Contact, Contacts, same_way};
 use super::machine::Machine;
+use super::spools::Spools;
 use super::ssh::{Dialer, Link};
 use super::{Host, HostFacts, Lookup, Transport};
 use crate::core::connection::Connection;
@@ -21,6 +22,7 @@ pub struct Hosts {
     dialer: Dialer,
     machines: Mutex<HashMap<Key, Arc<Machine>>>,
     contacts: Contacts,
+    spools: Spools,
 }
 
 type Key = (String, Connection);
@@ -35,6 +37,12 @@ impl Hosts {
     /// the SSH library does at its own.
     pub fn with_wear(rekey: usize, worn: u64) -> Self {
         Self { dialer: Dialer::with_wear(rekey, worn), ..Self::default() }
+    }
+
+    /// With another place on disk for output of Direct commands that is not read yet.
+    #[must_use]
+    pub fn spooling(self, spools: Spools) -> Self {
+        Self { spools, ..self }
     }
 
     /// The verbs on a machine. Nothing is dialled before it is used.
@@ -123,7 +131,8 @@ impl Hosts {
         let machine = machines.entry(key).or_insert_with(|| {
             let contact = self.contacts.noted(scope, connection);
             let pool = self.dialer.pool(connection.clone(), lookup, contact);
-            Arc::new(Machine::new(pool, connection.state_directory.clone()))
+            let spools = self.spools.clone();
+            Arc::new(Machine::new(pool, connection.state_directory.clone(), spools))
         });
         machine.clone()
     }

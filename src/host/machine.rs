@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::direct::DirectHost;
 use super::recorded::{Recorded, Shells};
+use super::spools::Spools;
 use super::ssh::{Link, Pool};
 use super::{Chunk, Host, Material, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
@@ -44,9 +45,9 @@ struct InUse {
 }
 
 impl Machine {
-    pub(super) fn new(pool: Arc<Pool>, state_directory: Option<String>) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, state_directory: Option<String>, spools: Spools) -> Self {
         Self {
-            direct: Arc::new(DirectHost::new(pool.clone())),
+            direct: Arc::new(DirectHost::new(pool.clone(), spools)),
             account: Account { state_directory, ..Account::default() },
             shells: Arc::default(),
             pool,
@@ -128,9 +129,15 @@ impl Host for Machine {
         max: u32,
     ) -> Result<Chunk, Fault> {
         if entry.machine.is_empty() {
-            return Ok(self.direct.read(entry, stream, offset, max));
+            return self.direct.read(entry, stream, offset, max).await;
         }
         self.recorded().read(entry, stream, offset, max).await
+    }
+
+    fn release(&self, entry: &Entry, stream: Stream, below: u64) {
+        if entry.machine.is_empty() {
+            self.direct.release(entry, stream, below);
+        }
     }
 }
 
@@ -221,7 +228,7 @@ mod tests {
         let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
         let noted = Contacts::default().noted("scope", &connection);
         let pool = Dialer::default().pool(connection, Arc::new(Nothing), noted);
-        let machine = Machine::new(pool, None);
+        let machine = Machine::new(pool, None, Spools::default());
         let shells = Arc::new(Shells::new(Arc::new(Forced), Account::default()));
         lock(&machine.shells).0 = Some(InUse { shells: shells.clone(), used: Instant::now() });
         let kept = async || {

@@ -10,11 +10,13 @@ mod machine;
 pub mod recorded;
 mod shell;
 mod shells;
+pub mod spools;
 mod ssh;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -80,6 +82,19 @@ pub enum Event {
     Detached,
     /// The connection ended under it; nobody knows what became of the process.
     Lost(Fault),
+}
+
+/// Takes a channel's events, and bounds what it keeps.
+pub(crate) trait Sink: Send + Sync {
+    /// Takes an event. Never waits.
+    fn take(&mut self, event: Event);
+
+    /// False when no more output should be read for a moment: what is taken all the same is
+    /// kept.
+    fn has_room(&self) -> bool;
+
+    /// Waits until there is room. May be cancelled.
+    fn room(&self) -> BoxFuture<'_, ()>;
 }
 
 /// What a check of a host learned.
@@ -171,4 +186,8 @@ pub trait Host: Send + Sync {
         offset: u64,
         max: u32,
     ) -> Result<Chunk, Fault>;
+
+    /// Nobody asks again for output below this offset: it was written, or is not wanted. What
+    /// only this process keeps is given back; a host's record keeps it all the same.
+    fn release(&self, _entry: &Entry, _stream: Stream, _below: u64) {}
 }

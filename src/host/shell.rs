@@ -20,14 +20,13 @@ use crate::shim::{Account, GREETING, become_user, bootstrap, loader};
 const EXCERPT: usize = 300;
 
 /// A line longer than this is no report.
-const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// How much is put into one message to the channel.
 const PIECE: usize = 32 * 1024;
 
-/// A report, and what is not read yet of a channel, have no more bytes than this: the largest
-/// read asks for less.
-const MOST_BYTES: usize = 8 << 20;
+/// More bytes than this are not taken from a host at once: the largest read asks for less.
+const MOST_BYTES: usize = 1 << 20;
 
 pub(super) struct Shell {
     channel: ExecChannel,
@@ -341,7 +340,7 @@ impl Shell {
         match event {
             Some(Event::Stdout(bytes)) => {
                 self.read.extend(bytes);
-                if self.read.len() > 2 * MOST_BYTES {
+                if self.read.len() > MOST_BYTES + LONGEST_LINE {
                     return Err(Ended::Fault(too_much()));
                 }
             }

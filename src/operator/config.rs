@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 use crate::api::duration::InvalidDuration;
 use crate::api::quantity::{InvalidQuantity, Quantity};
+use crate::host::spools::Spools;
 use crate::output::budget::LogLimits;
 
 /// Options of `remote-command operator`.
@@ -31,6 +32,20 @@ pub struct Config {
         default_value = "/var/lib/remote-command"
     )]
     pub state_directory: PathBuf,
+    /// Where output of Direct commands waits until it is logged, in files without a name [default:
+    /// in the state directory]
+    #[arg(long, env = "REMOTE_COMMAND_SPOOL_DIR", value_name = "DIRECTORY")]
+    pub spool_dir: Option<PathBuf>,
+    /// How much of it may wait in all; what a command writes beyond its share is cut off, and
+    /// status says so
+    #[arg(
+        long,
+        env = "REMOTE_COMMAND_SPOOL_LIMIT",
+        value_name = "SIZE",
+        default_value = "4Gi",
+        value_parser = size
+    )]
+    pub spool_limit: u64,
     /// Address of /metrics, /livez and /readyz
     #[arg(
         long,
@@ -145,6 +160,12 @@ impl Config {
         LogLimits { rate: self.log_rate, total: self.log_limit }
     }
 
+    /// Where output of Direct commands waits.
+    pub fn spools(&self) -> Spools {
+        let own = || self.state_directory.join("spool");
+        Spools::in_directory(self.spool_dir.clone().unwrap_or_else(own), self.spool_limit)
+    }
+
     /// Whether the options go together.
     ///
     /// # Errors
@@ -168,6 +189,10 @@ enum NotWhole {
     Invalid(#[from] InvalidDuration),
     #[error("write whole seconds, for example 15s")]
     Fraction,
+}
+
+fn size(text: &str) -> Result<u64, InvalidQuantity> {
+    Quantity::new(text).bytes()
 }
 
 fn duration(text: &str) -> Result<Duration, InvalidDuration> {

@@ -118,6 +118,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
         marks: Marks::open(&config.state_directory.join("output"))?,
         limits: config.log_limits(),
     };
+    let spools = config.spools();
+    if let Err(error) = spools.check() {
+        warn!(
+            directory = %spools.directory().display(), %error,
+            "no output can be put by there: Direct commands that write much will be cut off"
+        );
+    }
     let operator = Operator { config, identity, clients, output, stop };
     operator.lead_in_turn(&health).await;
     Ok(())
@@ -173,7 +180,7 @@ impl Operator {
             client: client.clone(),
             writer: Writer::start(client.clone()),
             announcer: Announcer::new(client.clone(), self.identity.name()),
-            hosts: Arc::new(Hosts::new()),
+            hosts: Arc::new(Hosts::new().spooling(self.config.spools())),
             remote_hosts: remote_hosts.store.clone(),
             admission: Arc::new(Admission::default()),
             output: self.output.clone(),

@@ -15,6 +15,11 @@ use crate::core::record::{
     StreamSeen, Survivor, Tree, number, parse_exit,
 };
 
+/// Most survivors that are named: they are kept in status, and named in messages.
+const SURVIVORS: usize = 32;
+/// Most characters of a survivor's command name. Linux has 15.
+const LONGEST_COMMAND: usize = 64;
+
 /// A report that says something the protocol does not allow, or a value it cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
@@ -195,6 +200,8 @@ pub struct Report {
     stop: Option<StopReason>,
     tree: Option<String>,
     left: Vec<Survivor>,
+    /// How many survivors share the last place in `left`.
+    unnamed: u32,
     output: OutputSeen,
 }
 
@@ -226,13 +233,27 @@ impl Report {
             "exit" => self.exit = Some(rest.to_owned()),
             "stop" => self.stop = Some(stop_reason(rest).ok_or_else(flaw)?),
             "tree" => self.tree = Some(rest.to_owned()),
-            "left" => self.left.push(survivor(rest).ok_or_else(flaw)?),
+            "left" => self.take_left(survivor(rest).ok_or_else(flaw)?),
             "output" => self.take_output(rest).ok_or_else(flaw)?,
             "bytes" => return Ok(Next::Bytes(number(rest).ok_or_else(flaw)?)),
             "end" => return Ok(Next::End),
             _ => return Err(flaw()),
         }
         Ok(Next::Line)
+    }
+
+    /// Keeps the first few; the last of them tells how many more there are.
+    fn take_left(&mut self, mut found: Survivor) {
+        if let Some(last) = self.left.last_mut().filter(|_| self.unnamed > 0) {
+            self.unnamed = self.unnamed.saturating_add(1);
+            last.command = format!("and {} more", self.unnamed);
+            return;
+        }
+        if self.left.len() + 1 == SURVIVORS {
+            (self.unnamed, found.command) = (1, "and 1 more".to_owned());
+        }
+        found.command = found.command.chars().take(LONGEST_COMMAND).collect();
+        self.left.push(found);
     }
 
     fn take_output(&mut self, rest: &str) -> Option<()> {
@@ -485,6 +506,24 @@ mod tests {
             let refused = super::Report::default().take(&line).unwrap_err().to_string();
             assert!(!refused.contains(['\u{1b}', '\u{202e}', '\0']) && refused.len() < 1500);
         }
+    }
+
+    #[test]
+    fn however_many_processes_a_host_names_a_few_are_kept_and_the_rest_counted() {
+        let line = |pid| format!("left {pid} 0 {}", "x".repeat(20_000));
+        let lines: Vec<String> = (1..=5000).map(line).collect();
+        let mut report = Report::default();
+        for line in &lines {
+            assert_eq!(report.take(line), Ok(Next::Line));
+        }
+        assert_eq!(report.left.len(), SURVIVORS);
+        assert_eq!(report.left[30].command, "x".repeat(LONGEST_COMMAND));
+        assert_eq!((report.left[31].pid, report.left[31].command.as_str()), (32, "and 4969 more"));
+        let mut report = Report::default();
+        for line in lines.iter().take(SURVIVORS - 1) {
+            report.take(line).unwrap();
+        }
+        assert!(report.left.iter().all(|left| left.command.starts_with('x')));
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub enum Odd {
     Password(&'static str),
     /// Only a keyboard-interactive answer helps.
     Interactive(&'static str),
+    /// Asks so many questions for ever, with so many bytes of instructions.
+    Asks(usize, usize),
+    /// Opens so many channels of all kinds before the command ends.
+    OpensChannels(usize),
     OpenSilent,
     /// Channels are opened after this long.
     OpenLate(Duration),
@@ -42,8 +46,6 @@ pub enum Odd {
     LateOutput(usize),
     /// Takes part in a Direct launch, in the oddest order.
     Launch(Launch),
-    /// Output without end.
-    Flood,
     /// Runs for ever; takes no notice of anything.
     Deaf,
 }
@@ -70,6 +72,11 @@ pub struct Counts {
     pub closes: AtomicUsize,
     /// Set to hang up on every new connection.
     pub hangs_up: AtomicBool,
+    /// Channels of the server's that were accepted, and refused.
+    pub accepted: AtomicUsize,
+    pub refused: AtomicUsize,
+    /// Questions that were answered.
+    pub answers: AtomicUsize,
     /// Bytes of input that came after the first two lines.
     pub more: AtomicUsize,
 }
@@ -182,7 +189,7 @@ impl server::Handler for Peer {
             Odd::AuthSilent => std::future::pending().await,
             Odd::AuthHangUp => Err(russh::Error::Disconnect),
             Odd::Password(_) => Ok(only(MethodKind::Password)),
-            Odd::Interactive(_) => Ok(only(MethodKind::KeyboardInteractive)),
+            Odd::Interactive(_) | Odd::Asks(..) => Ok(only(MethodKind::KeyboardInteractive)),
             _ => Ok(Auth::Accept),
         }
     }
@@ -190,7 +197,7 @@ impl server::Handler for Peer {
     async fn auth_password(&mut self, _: &str, password: &str) -> Result<Auth, russh::Error> {
         match self.odd {
             Odd::Password(right) if right == password => Ok(Auth::Accept),
-            Odd::Interactive(_) => Ok(only(MethodKind::KeyboardInteractive)),
+            Odd::Interactive(_) | Odd::Asks(..) => Ok(only(MethodKind::KeyboardInteractive)),
             _ => Ok(Auth::reject()),
         }
     }
@@ -201,6 +208,15 @@ impl server::Handler for Peer {
         _: &str,
         response: Option<server::Response<'a>>,
     ) -> Result<Auth, russh::Error> {
+        if let Odd::Asks(questions, words) = self.odd {
+            let answers = response.into_iter().flatten().count();
+            self.counts.answers.fetch_add(answers, Ordering::SeqCst);
+            return Ok(Auth::Partial {
+                name: "".into(),
+                instructions: "x".repeat(words).into(),
+                prompts: vec![("Password: ".into(), false); questions].into(),
+            });
+        }
         let Odd::Interactive(right) = self.odd else { return Ok(Auth::reject()) };
         match response {
             None => Ok(Auth::Partial {
@@ -265,13 +281,25 @@ impl server::Handler for Peer {
                 session.exit_status_request(id, 3)?;
                 session.close(id)?;
             }
-            Odd::Flood | Odd::ExecFlood => {
+            Odd::ExecFlood => {
                 let handle = session.handle();
                 tokio::spawn(async move {
                     while handle.data(id, vec![b'x'; 32 * 1024]).await.is_ok() {}
                 });
             }
             Odd::Deaf => {}
+            Odd::OpensChannels(count) => {
+                let (handle, counts) = (session.handle(), self.counts.clone());
+                tokio::spawn(async move {
+                    for number in 0..count {
+                        let opened = open_channel(&handle, number).await;
+                        let told = if opened { &counts.accepted } else { &counts.refused };
+                        told.fetch_add(1, Ordering::SeqCst);
+                    }
+                    let _ = handle.exit_status_request(id, 3).await;
+                    let _ = handle.close(id).await;
+                });
+            }
             Odd::LateOutput(pieces) => {
                 session.exit_status_request(id, 3)?;
                 let handle = session.handle();
@@ -344,6 +372,19 @@ impl server::Handler for Peer {
         self.counts.closes.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
+}
+
+/// Opens a channel of one of all kinds; whether the client took it.
+async fn open_channel(handle: &server::Handle, number: usize) -> bool {
+    let opened = match number % 6 {
+        0 => handle.channel_open_session().await,
+        1 => handle.channel_open_agent().await,
+        2 => handle.channel_open_x11("127.0.0.1", 1).await,
+        3 => handle.channel_open_direct_tcpip("127.0.0.1", 1, "127.0.0.1", 2).await,
+        4 => handle.channel_open_forwarded_tcpip("127.0.0.1", 1, "127.0.0.1", 2).await,
+        _ => handle.channel_open_forwarded_streamlocal("/socket").await,
+    };
+    opened.is_ok()
 }
 
 /// A TCP server that says `words` to everyone and then does nothing, or hangs up.

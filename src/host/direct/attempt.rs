@@ -4,13 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::bootstrap::marks;
-use super::spool::Spool;
-use crate::core::fault::{Fault, Standing, Transient};
+use super::spool::{Batch, Found, Spool};
+use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
 use crate::core::record::{DirectSeen, StartFailure, exit_from_channel};
+use crate::host::spools::Written;
 use crate::host::{Chunk, Event, Input, Stream};
 
 /// Most noise looked through for the nonce; behind it the search goes on in the newest part.
@@ -65,13 +66,16 @@ struct Channel {
     /// What the mark said.
     start: StartFailure,
     spool: Spool,
+    /// Somebody is at work writing the spool to disk.
+    spilling: bool,
 }
 
 impl Channel {
     fn new(nonce: Option<&str>, limit: u64) -> Self {
         let nonce = nonce.map_or(Vec::new(), |nonce| format!("\n{nonce}\n").into_bytes());
         let (noise, first, start) = (Vec::new(), Vec::new(), StartFailure::None);
-        Self { noise, nonce, marks: Vec::new(), first, start, spool: Spool::new(limit) }
+        let spool = Spool::new(limit);
+        Self { noise, nonce, marks: Vec::new(), first, start, spool, spilling: false }
     }
 
     /// The stream whose output may begin with a mark.
@@ -88,9 +92,11 @@ impl Channel {
         if self.begun() {
             return self.keep(bytes);
         }
+        // What was searched before may hold the nonce's beginning, and no more of it.
+        let searched = (self.noise.len() + 1).saturating_sub(self.nonce.len());
         self.noise.extend_from_slice(bytes);
-        let found = self.noise.windows(self.nonce.len()).position(|part| part == self.nonce);
-        if let Some(at) = found {
+        let mut parts = self.noise.windows(self.nonce.len()).skip(searched);
+        if let Some(at) = parts.position(|part| part == self.nonce).map(|at| searched + at) {
             let output = self.noise.split_off(at + self.nonce.len());
             self.nonce = Vec::new();
             self.noise = Vec::new();
@@ -249,14 +255,18 @@ impl Attempt {
     }
 
     async fn until(&self, within: Duration, holds: impl Fn(&State) -> bool) {
-        let deadline = Instant::now() + within;
+        let _ = timeout(within, self.changed_to(holds)).await;
+    }
+
+    async fn changed_to(&self, holds: impl Fn(&State) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if holds(&self.lock()) || timeout_at(deadline, changed).await.is_err() {
+            if holds(&self.lock()) {
                 return;
             }
+            changed.await;
         }
     }
 
@@ -286,18 +296,93 @@ impl Attempt {
         }
     }
 
-    pub(super) fn read(&self, stream: Stream, offset: u64, max: u32) -> Chunk {
-        let state = self.lock();
-        let spool = match stream {
-            Stream::Stdout => &state.stdout.spool,
-            Stream::Stderr => &state.stderr.spool,
+    /// Output from `offset`; where that is gone, from the oldest byte kept.
+    ///
+    /// # Errors
+    /// `LibraryLimit` when the disk does not give back what it took.
+    pub(super) async fn read(&self, stream: Stream, offset: u64, max: u32) -> Result<Chunk, Fault> {
+        let (found, truncated) = {
+            let mut state = self.lock();
+            let cut = state.cut;
+            let spool = &state.channel(stream).spool;
+            (spool.read(offset, max), cut || spool.is_truncated())
         };
-        let (offset, bytes) = spool.read(offset, max);
-        Chunk { stream, offset, bytes, truncated: state.cut || spool.is_truncated() }
+        let (offset, bytes) = match found {
+            Found::Here(offset, bytes) => (offset, bytes),
+            Found::OnDisk(offset, part) => {
+                let read = tokio::task::spawn_blocking(move || part.read()).await;
+                let read = read.map_err(std::io::Error::other).flatten();
+                let unread = |error| format!("output that was put by cannot be read: {error}");
+                (offset, read.map_err(|error| Fault::new(Ours::LibraryLimit, unread(error)))?)
+            }
+        };
+        Ok(Chunk { stream, offset, bytes, truncated })
+    }
+
+    /// Nobody asks again for output below this offset.
+    pub(super) fn release(&self, stream: Stream, below: u64) {
+        self.lock().channel(stream).spool.release(below);
+    }
+
+    /// Whether no stream waits for the disk.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().has_room()
+    }
+
+    /// Waits until none does.
+    pub(super) async fn room(&self) {
+        self.changed_to(State::has_room).await;
+    }
+
+    /// What has to be written to disk, for whoever takes it on until there is nothing left.
+    /// `None` also while somebody else is at it.
+    pub(super) fn begin_spilling(&self, stream: Stream) -> Option<Batch> {
+        let mut state = self.lock();
+        let channel = state.channel(stream);
+        if channel.spilling {
+            return None;
+        }
+        let batch = channel.spool.next_batch();
+        channel.spilling = batch.is_some();
+        batch
+    }
+
+    /// The batch is on disk, or `None` when it cannot be: the stream is cut there. Gives the
+    /// next one, and whether output was lost.
+    pub(super) fn go_on_spilling(
+        &self,
+        stream: Stream,
+        written: Option<Written>,
+    ) -> (Option<Batch>, bool) {
+        let mut state = self.lock();
+        let channel = state.channel(stream);
+        let lost = match written {
+            Some(written) => {
+                channel.spool.written(written);
+                false
+            }
+            None => channel.spool.cut(),
+        };
+        let batch = channel.spool.next_batch();
+        channel.spilling = batch.is_some();
+        drop(state);
+        self.changed.notify_waiters();
+        (batch, lost)
     }
 }
 
 impl State {
+    fn channel(&mut self, stream: Stream) -> &mut Channel {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.stdout.spool.is_full() && !self.stderr.spool.is_full()
+    }
+
     fn is_ready(&self) -> bool {
         self.stdout.begun() || self.stderr.begun()
     }
@@ -349,15 +434,19 @@ mod tests {
         attempt
     }
 
-    #[test]
-    fn only_an_orderly_end_shows_that_no_output_is_missing() {
+    async fn read(attempt: &Attempt, stream: Stream, max: u32) -> Chunk {
+        attempt.read(stream, 0, max).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_an_orderly_end_shows_that_no_output_is_missing() {
         let lost = || Event::Lost(Fault::new(Transient::ConnectionLost, "cut"));
         for (end, cut) in [(Event::Closed, false), (Event::Detached, true), (lost(), true)] {
             let attempt = launched("nonce");
             attempt.take(Event::ExitStatus(3));
             attempt.take(end);
             assert!(matches!(attempt.seen(), DirectSeen::Exited(exit) if exit.code() == 3));
-            let chunk = attempt.read(Stream::Stdout, 0, 10);
+            let chunk = read(&attempt, Stream::Stdout, 10).await;
             assert_eq!((chunk.bytes.as_slice(), chunk.truncated), (&b"out"[..], cut));
         }
         let attempt = launched("nonce");
@@ -365,12 +454,12 @@ mod tests {
         assert_eq!(attempt.seen(), DirectSeen::Lost);
         let attempt = launched("nonce");
         attempt.take(Event::Stdout(vec![b'x'; 200]));
-        assert!(attempt.read(Stream::Stdout, 0, 1).truncated);
-        assert!(!attempt.read(Stream::Stderr, 0, 1).truncated);
+        assert!(read(&attempt, Stream::Stdout, 1).await.truncated);
+        assert!(!read(&attempt, Stream::Stderr, 1).await.truncated);
     }
 
-    #[test]
-    fn a_start_that_failed_is_told_by_a_mark_that_is_no_output() {
+    #[tokio::test]
+    async fn a_start_that_failed_is_told_by_a_mark_that_is_no_output() {
         let mark = b"\x01nonce notfound\n";
         for cut in 0..mark.len() {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
@@ -382,7 +471,7 @@ mod tests {
             attempt.take(Event::Closed);
             let DirectSeen::Exited(exit) = attempt.seen() else { panic!() };
             assert_eq!(exit.start_failure(), StartFailure::CommandNotFound, "{cut}");
-            assert_eq!(attempt.read(Stream::Stdout, 0, 99).bytes, b"", "{cut}");
+            assert_eq!(read(&attempt, Stream::Stdout, 99).await.bytes, b"", "{cut}");
         }
         // What only looks like it, or comes later, is output like any other.
         for output in ["\u{1}nonce ", "\u{1}nonce found\n", "x\u{1}nonce denied\n"] {
@@ -393,7 +482,7 @@ mod tests {
             attempt.take(Event::Closed);
             let DirectSeen::Exited(exit) = attempt.seen() else { panic!() };
             assert_eq!(exit.start_failure(), StartFailure::None, "{output:?}");
-            assert_eq!(attempt.read(Stream::Stdout, 0, 99).bytes, output.as_bytes());
+            assert_eq!(read(&attempt, Stream::Stdout, 99).await.bytes, output.as_bytes());
         }
     }
 

@@ -6,6 +6,7 @@
 mod attempt;
 mod bootstrap;
 mod spool;
+mod taker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use self::attempt::Attempt;
+use self::taker::Taker;
+use super::spools::Spools;
 use super::ssh::Pool;
 use super::{Chunk, Input, Material, Stream};
 use crate::core::action::{Action, Entry, Seen};
@@ -33,12 +36,13 @@ const UNUSABLE_REST: Duration = crate::host::machine::FORCED_REST;
 /// How long an end is kept for somebody to ask for it, when no sweep comes: a run that ends in
 /// doubt has none.
 const END_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long after the end the output is kept to be read. It is what takes the memory.
+/// How long after the end the output is kept to be read. It is what takes room.
 const OUTPUT_KEPT: Duration = Duration::from_secs(3600);
 
 /// The Direct attempts on one machine.
 pub(crate) struct DirectHost {
     pool: Arc<Pool>,
+    spools: Spools,
     attempts: Mutex<HashMap<Entry, Arc<Attempt>>>,
     /// Why nothing is launched here for a while, by the user who was to run it: every exec
     /// would run something of theirs, or be turned away.
@@ -68,8 +72,8 @@ impl Unusable {
 }
 
 impl DirectHost {
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, attempts: Mutex::default(), unusable: Mutex::default() }
+    pub(crate) fn new(pool: Arc<Pool>, spools: Spools) -> Self {
+        Self { pool, spools, attempts: Mutex::default(), unusable: Mutex::default() }
     }
 
     /// True when nothing is remembered that anybody may still ask for.
@@ -111,6 +115,7 @@ impl DirectHost {
         action: &Action,
         material: Option<Material>,
     ) -> Seen {
+        tidy(&mut self.attempts());
         match action {
             Action::Prepare { entry } => self.prepare(plan, entry).await,
             Action::Launch { entry, .. } => {
@@ -139,10 +144,26 @@ impl DirectHost {
     }
 
     /// Output from `offset`; where that is gone, from the oldest byte kept.
-    pub(crate) fn read(&self, entry: &Entry, stream: Stream, offset: u64, max: u32) -> Chunk {
+    ///
+    /// # Errors
+    /// `LibraryLimit` when the disk does not give back what it took.
+    pub(crate) async fn read(
+        &self,
+        entry: &Entry,
+        stream: Stream,
+        offset: u64,
+        max: u32,
+    ) -> Result<Chunk, Fault> {
         match self.attempt(entry) {
-            Some(attempt) => attempt.read(stream, offset, max),
-            None => Chunk { stream, offset, bytes: Vec::new(), truncated: false },
+            Some(attempt) => attempt.read(stream, offset, max).await,
+            None => Ok(Chunk { stream, offset, bytes: Vec::new(), truncated: false }),
+        }
+    }
+
+    /// Nobody asks again for output of the entry below this offset.
+    pub(crate) fn release(&self, entry: &Entry, stream: Stream, below: u64) {
+        if let Some(attempt) = self.attempt(entry) {
+            attempt.release(stream, below);
         }
     }
 
@@ -244,9 +265,8 @@ impl DirectHost {
     /// Opens the channel, and sends the command once the far shell has shown that it runs our
     /// line.
     async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) {
-        let taker = attempt.clone();
-        let sink = Box::new(move |event| taker.take(event));
-        let input = match self.pool.open_into(&request.line, sink).await {
+        let taker = Box::new(Taker::new(attempt.clone(), self.spools.clone()));
+        let input = match self.pool.open_into(&request.line, taker).await {
             Ok(input) => input,
             // Without a nonce the exec is the command.
             Err(unopened) if unopened.sent && request.nonce.is_none() => {
@@ -329,7 +349,10 @@ mod tests {
     fn host() -> DirectHost {
         let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
         let noted = Contacts::default().noted("scope", &connection);
-        DirectHost::new(Dialer::default().pool(connection, Arc::new(Nothing), noted))
+        DirectHost::new(
+            Dialer::default().pool(connection, Arc::new(Nothing), noted),
+            Spools::default(),
+        )
     }
 
     fn entry(uid: &str, attempt: i32) -> Entry {
@@ -356,10 +379,10 @@ mod tests {
         lose(&host, &first);
         tokio::time::advance(OUTPUT_KEPT / 2).await;
         lose(&host, &entry("a", 2));
-        assert_eq!(host.read(&first, Stream::Stdout, 0, 9).bytes, b"out");
+        assert_eq!(host.read(&first, Stream::Stdout, 0, 9).await.unwrap().bytes, b"out");
         tokio::time::advance(OUTPUT_KEPT / 2).await;
         lose(&host, &entry("a", 3));
-        let chunk = host.read(&first, Stream::Stdout, 0, 9);
+        let chunk = host.read(&first, Stream::Stdout, 0, 9).await.unwrap();
         assert_eq!((chunk.offset, chunk.bytes.len()), (3, 0), "it is told as missing");
         assert!(host.attempt(&first).is_some(), "its end is kept for longer");
         tokio::time::advance(END_KEPT).await;

@@ -12,12 +12,21 @@ use russh::{MethodKind, MethodSet};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::client::Client;
+use super::effort::{self, Unbearable};
 use super::fault::{Stage, classify};
-use super::session::Client;
 use crate::core::connection::Hop;
-use crate::core::fault::{Fault, Standing, Transient};
+use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
 use crate::host::{Lookup, LookupError, SecretValues};
+
+/// Most bytes of a password or passphrase. It is sent as often as a server asks for it.
+const LONGEST_WORD: usize = 1024;
+/// Most bytes of a key or certificate: an RSA key of 16,384 bits takes 13 kB.
+const LONGEST_KEY: usize = 64 * 1024;
+/// Most questions of a server (RFC 4256, 3.2) that are answered at once, and how many times.
+const QUESTIONS: usize = 8;
+const ROUNDS: usize = 3;
 
 /// What one Secret offers, parsed. Lives only as long as the authentication.
 pub(super) struct Credentials {
@@ -33,6 +42,10 @@ pub(super) struct Credentials {
 enum Flaw {
     #[error("{0} is not text")]
     NotText(&'static str),
+    #[error("{0} has more than {1} bytes")]
+    Long(&'static str, usize),
+    #[error("ssh-privatekey {0}")]
+    Effort(#[from] Unbearable),
     // A fault carries one message, so the library's words are in it.
     #[error("ssh-privatekey cannot be read: {0}")]
     Key(String),
@@ -58,7 +71,10 @@ impl Credentials {
             }
             Err(error) => return Err(Fault::new(Standing::CredentialsInvalid, error.to_string())),
         };
-        Self::parse(&secret).map_err(|flaw| {
+        // Deciphering takes a while.
+        let parsed = tokio::task::spawn_blocking(move || Self::parse(&secret)).await;
+        let gone = |_| Fault::new(Ours::LibraryLimit, "reading the key was abandoned");
+        parsed.map_err(gone)?.map_err(|flaw| {
             let flaw = foreign(&flaw.to_string());
             let message = format!("secret {:?}: {flaw}", foreign(&hop.credentials));
             Fault::new(Standing::CredentialsInvalid, message)
@@ -66,22 +82,23 @@ impl Credentials {
     }
 
     fn parse(secret: &SecretValues) -> Result<Self, Flaw> {
-        let passphrase = text(secret, "passphrase")?;
-        let key = match text(secret, "ssh-privatekey")? {
+        let passphrase = text(secret, "passphrase", LONGEST_WORD)?;
+        let key = match text(secret, "ssh-privatekey", LONGEST_KEY)? {
             None => None,
             Some(pem) => {
+                effort::check(&pem)?;
                 let words = passphrase.as_ref().map(|p| p.trim_end_matches(['\r', '\n']));
                 Some(Arc::new(russh::keys::decode_secret_key(&pem, words).map_err(key_flaw)?))
             }
         };
-        let certificate = match text(secret, "ssh-certificate")? {
+        let certificate = match text(secret, "ssh-certificate", LONGEST_KEY)? {
             None => None,
             Some(line) => Some(Certificate::from_openssh(line.trim()).map_err(certificate_flaw)?),
         };
         if certificate.is_some() && key.is_none() {
             return Err(Flaw::NoKeyForCertificate);
         }
-        let password = text(secret, "password")?
+        let password = text(secret, "password", LONGEST_WORD)?
             .map(|p| Zeroizing::new(p.trim_end_matches(['\r', '\n']).to_owned()));
         if key.is_none() && password.is_none() {
             return Err(Flaw::Nothing);
@@ -118,8 +135,15 @@ fn words_of(error: &ssh_key::Error) -> String {
 
 const UNSUPPORTED: &str = "its kind is not supported";
 
-fn text(secret: &SecretValues, key: &'static str) -> Result<Option<Zeroizing<String>>, Flaw> {
+fn text(
+    secret: &SecretValues,
+    key: &'static str,
+    longest: usize,
+) -> Result<Option<Zeroizing<String>>, Flaw> {
     let Some(value) = secret.get(key).filter(|value| !value.is_empty()) else { return Ok(None) };
+    if value.len() > longest {
+        return Err(Flaw::Long(key, longest));
+    }
     let text = std::str::from_utf8(value).map_err(|_| Flaw::NotText(key))?;
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
@@ -213,8 +237,8 @@ async fn rsa_hash(handle: &Handle<Client>, key: &PrivateKey) -> Result<Option<Ha
     }
 }
 
-/// Answers every hidden prompt with the password, for servers that offer nothing else. At most
-/// three rounds: a server may ask for ever.
+/// Answers every hidden prompt with the password, for servers that offer nothing else. A server
+/// may ask for ever, and as much as it likes: what is no login is not answered.
 async fn interactive(
     handle: &mut Handle<Client>,
     user: &str,
@@ -223,12 +247,17 @@ async fn interactive(
     let failed = |error: russh::Error| classify(&error, Stage::Authenticate);
     let mut answer =
         handle.authenticate_keyboard_interactive_start(user, None).await.map_err(failed)?;
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         let prompts = match answer {
             KeyboardInteractiveAuthResponse::Success => return Ok(true),
             KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
             KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
         };
+        if prompts.len() > QUESTIONS {
+            let count = prompts.len();
+            let message = format!("the server asks {count} questions at once; that is no login");
+            return Err(Fault::new(Standing::AuthenticationRejected, message));
+        }
         let said = |echo: bool| if echo { String::new() } else { password.to_string() };
         let responses = prompts.iter().map(|prompt| said(prompt.echo)).collect();
         answer =

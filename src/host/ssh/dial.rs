@@ -16,13 +16,15 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::auth::{self, Credentials};
 use super::breaker::Breaker;
+use super::client::Client;
 use super::fault::{self, Broken, Stage};
 use super::gate::Gate;
-use super::session::{Client, Ending, Session, Shown};
+use super::session::{Ending, Session, Shown};
 use super::socket::{Greeting, Socket, Switch, TripOnDrop};
 use super::trust::Trust;
 use crate::core::connection::{Connection, Hop};
 use crate::core::fault::{Cause, Fault, Standing, Transient};
+use crate::core::foreign::foreign;
 use crate::host::{Lookup, LookupError};
 
 /// Bytes of content after which we begin a new key exchange: late, because the library drops a
@@ -35,6 +37,10 @@ const REKEY_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A connection takes no new commands after this many bytes: long before either side would
 /// begin a key exchange under the load of many.
 const WORN_BYTES: u64 = 4 << 30;
+
+/// Messages that wait in the library for each channel's reader, who takes them at once. Behind
+/// them the connection stands still.
+const UNREAD: usize = 16;
 
 /// What all dialling shares: the memory of refusals, the gate before each host, and how long
 /// a connection's keys are used.
@@ -258,11 +264,12 @@ struct Greeted {
 impl Greeted {
     fn into_session(self, below: Option<Box<Session>>) -> Session {
         self.guard.disarm();
+        self.switch.admit();
         Session {
             handle: self.handle,
             ending: self.ending,
             switch: self.switch,
-            server_version: self.greeting.version().unwrap_or_default(),
+            server_version: self.greeting.version().map(|said| foreign(&said)).unwrap_or_default(),
             host_key: self.shown.get().map(|shown| shown.fingerprint.clone()).unwrap_or_default(),
             below,
         }
@@ -292,7 +299,9 @@ where
             Some(said) => Err(said),
             None => Err(fault::handshake(&error, &greeting)),
         },
-        Ok(Err(broken @ Broken::Key(_))) => Err(broken.fault(Stage::Handshake)),
+        Ok(Err(broken @ (Broken::Key(_) | Broken::Excess(_)))) => {
+            Err(broken.fault(Stage::Handshake))
+        }
         Err(_) => {
             let missing = if greeting.version().is_none() { "banner" } else { "key exchange" };
             let message = format!("{} sent no complete {missing} in {limit:?}", hop.address);
@@ -346,6 +355,7 @@ fn config(hop: &Hop, trust: &Trust, wear: Wear) -> client::Config {
         },
         keepalive_interval: Some(keepalive_interval),
         keepalive_max,
+        channel_buffer_size: UNREAD,
         preferred: preferred(trust.algorithms(), trust.certificate_algorithms()),
         ..client::Config::default()
     }

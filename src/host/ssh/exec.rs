@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long a channel that was given up is still expected, to be closed when it comes.
 const LATE_LIMIT: Duration = Duration::from_secs(20);
 /// Most output taken before the acknowledgement: a server owes none.
-const EARLY_LIMIT: usize = 1 << 20;
+const EARLY_LIMIT: usize = 256 * 1024;
 
 pub(super) type Read = ChannelReadHalf;
 pub(super) type Write = Arc<ChannelWriteHalf<client::Msg>>;
@@ -165,6 +165,12 @@ fn flooded() -> Fault {
 fn size(message: &ChannelMsg) -> usize {
     let payload = match message {
         ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
+        ChannelMsg::ExitSignal {
+            signal_name: Sig::Custom(name), error_message, lang_tag, ..
+        } => name.len() + error_message.len() + lang_tag.len(),
+        ChannelMsg::ExitSignal { error_message, lang_tag, .. } => {
+            error_message.len() + lang_tag.len()
+        }
         _ => 0,
     };
     payload + size_of::<ChannelMsg>()

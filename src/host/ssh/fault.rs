@@ -7,7 +7,7 @@ use std::io;
 use russh::client::DisconnectReason;
 use russh::{ChannelOpenFailure, Disconnect, Error};
 
-use super::socket::Greeting;
+use super::socket::{Greeting, UNADMITTED};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
 
@@ -57,8 +57,6 @@ pub(super) fn classify(error: &Error, stage: Stage) -> Fault {
         | Error::WrongChannel
         | Error::DecryptionError
         | Error::Utf8(_)
-        | Error::Compress(_)
-        | Error::Decompress(_)
         | Error::StrictKeyExchangeViolation { .. }
         | Error::Signature(_)
         | Error::SshKey(_)
@@ -79,6 +77,9 @@ fn describe(error: &Error) -> String {
         }
         Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => {
             "the connection stopped moving".to_owned()
+        }
+        Error::IO(error) if error.get_ref().is_some_and(|why| why.is::<Excess>()) => {
+            error.to_string()
         }
         Error::IO(error) => format!("the connection broke: {}", foreign(&error.to_string())),
         Error::Pending => {
@@ -193,6 +194,19 @@ pub(super) enum Broken {
     Library(#[from] Error),
     #[error("the host key was not accepted")]
     Key(Fault),
+    #[error(transparent)]
+    Excess(#[from] Excess),
+}
+
+/// Of what a server sent more than a client has to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    #[error("the server opens channels that nobody asked for, again and again")]
+    Channels,
+    #[error("the server sends larger pieces of output than was agreed (RFC 4254, 5.2)")]
+    Packet,
+    #[error("the server sent more than {} KiB before it let us in", UNADMITTED / 1024)]
+    Unadmitted,
 }
 
 impl Broken {
@@ -200,6 +214,7 @@ impl Broken {
         match self {
             Self::Library(error) => classify(error, stage),
             Self::Key(fault) => fault.clone(),
+            Self::Excess(excess) => Fault::new(Ours::ProtocolError, excess.to_string()),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 mod auth;
 mod breaker;
+mod client;
 mod dial;
+mod effort;
 mod exec;
 mod fault;
 mod gate;

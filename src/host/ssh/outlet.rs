@@ -1,20 +1,22 @@
-//! Where a channel's events go, without the channel ever waiting for their consumer.
+//! Where a channel's events go, without the channel ever waiting for a slow consumer.
 
 use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use crate::host::Event;
+use crate::host::{Event, Sink};
 
-/// Output kept for a consumer that does not keep up, before the channel is given up.
-pub(super) const BACKLOG: usize = 8 << 20;
+/// Output kept for a consumer that does not keep up, before the channel is given up: more than
+/// the largest answer that a helper shell is asked for, and as much as a host can make an idle
+/// one keep.
+pub(super) const BACKLOG: usize = 512 * 1024;
 
 /// Where events go. Taking one never waits.
 pub(super) enum Outlet {
     /// To a consumer that may be slow: kept up to a limit, then the channel is given up.
     Queue(Queue),
     /// To a sink that bounds itself.
-    Sink(Box<dyn FnMut(Event) + Send>),
+    Sink(Box<dyn Sink>),
 }
 
 /// Events on their way to a slow consumer.
@@ -33,7 +35,7 @@ impl Outlet {
     pub(super) fn put(&mut self, event: Event) -> bool {
         match self {
             Self::Sink(sink) => {
-                sink(event);
+                sink.take(event);
                 true
             }
             Self::Queue(queue) => {
@@ -45,10 +47,30 @@ impl Outlet {
         }
     }
 
-    /// Goes on handing events over; never ends when there is nothing to do. False when the
-    /// consumer is gone.
+    /// Whether a consumer has not taken what came.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self, Self::Queue(queue) if !queue.waiting.is_empty())
+    }
+
+    /// Whether more output is to be read for it.
+    pub(super) fn has_room(&self) -> bool {
+        match self {
+            Self::Sink(sink) => sink.has_room(),
+            Self::Queue(_) => true,
+        }
+    }
+
+    /// Goes on handing events over, or waits for room; never ends when there is nothing to do.
+    /// False when the consumer is gone. May be cancelled.
     pub(super) async fn drain(&mut self) -> bool {
-        let Self::Queue(queue) = self else { return std::future::pending().await };
+        let queue = match self {
+            Self::Queue(queue) => queue,
+            Self::Sink(sink) if sink.has_room() => return std::future::pending().await,
+            Self::Sink(sink) => {
+                sink.room().await;
+                return true;
+            }
+        };
         if queue.waiting.is_empty() {
             queue.events.closed().await;
             return false;

@@ -21,7 +21,7 @@ use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
 use crate::host::contact::Noted;
-use crate::host::{ExecChannel, HostFacts, Input, Lookup, Transport};
+use crate::host::{ExecChannel, HostFacts, Input, Lookup, Sink, Transport};
 
 /// An unused connection is closed after this long.
 const IDLE: Duration = Duration::from_secs(300);
@@ -39,8 +39,10 @@ const RENEW_REST: Duration = Duration::from_secs(30);
 const STANDING_REST: Duration = Duration::from_secs(300);
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// Bytes and events queued to and from a consumer.
-const QUEUE: usize = 64;
+/// Pieces of input queued for a channel.
+const INPUTS: usize = 64;
+/// Events queued for a consumer, none larger than a piece of output.
+const EVENTS: usize = 8;
 
 /// The connections to one machine, for one namespace.
 pub(crate) struct Pool {
@@ -137,17 +139,17 @@ impl Pool {
         }
     }
 
-    /// Runs `line` and gives every event to `sink`, which must not wait.
+    /// Runs `line` and gives every event to `sink`.
     ///
     /// # Errors
     /// [`Unopened`], which knows whether the command may have started.
     pub(crate) async fn open_into(
         self: &Arc<Self>,
         line: &str,
-        sink: Box<dyn FnMut(crate::host::Event) + Send>,
+        sink: Box<dyn Sink>,
     ) -> Result<mpsc::Sender<Input>, Unopened> {
         let started = self.start(line).await?;
-        let (input, inputs) = mpsc::channel(QUEUE);
+        let (input, inputs) = mpsc::channel(INPUTS);
         started.pump(inputs, Outlet::Sink(sink));
         Ok(input)
     }
@@ -461,8 +463,8 @@ pub(crate) struct Link(pub(crate) Arc<Pool>);
 impl Transport for Link {
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault> {
         let started = self.0.start(line).await.map_err(|unopened| unopened.fault)?;
-        let (input, inputs) = mpsc::channel(QUEUE);
-        let (events, received) = mpsc::channel(QUEUE);
+        let (input, inputs) = mpsc::channel(INPUTS);
+        let (events, received) = mpsc::channel(EVENTS);
         started.pump(inputs, Outlet::queue(events));
         Ok(ExecChannel { input, events: received })
     }

@@ -1,7 +1,8 @@
 //! The life of an acknowledged exec: everything read at once, everything sent beside reading.
 //!
 //! The library's connection stands still while any of its channels is not read. So the pump
-//! reads always, whatever its consumer does, and a write that waits for window or for the
+//! reads always, whatever its consumer does (but for the moments in which a disk takes what is
+//! put by), and a write that waits for window or for the
 //! connection never keeps a signal, a close or the output of others.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use super::exec::{LINGER, Read, Write};
 use super::outlet::{BACKLOG, Outlet};
 use super::pool::Lease;
 use crate::core::fault::{Fault, Ours, Transient};
+use crate::core::foreign::foreign;
 use crate::host::{Event, Input};
 
 /// After an exit status the channel may be held open by a background child; how long a silence
@@ -29,6 +31,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// Input taken from the sender before it is on the wire. Larger than any value of an object,
 /// so that signals queued behind it are always seen.
 const STDIN_BACKLOG: usize = 4 << 20;
+/// Most characters of a signal's name; those that are no RFC's are `name@domain`.
+const LONGEST_SIGNAL: usize = 64;
 
 /// Input accepted and not yet on the wire.
 #[derive(Default)]
@@ -132,9 +136,14 @@ impl Pump {
 
     async fn turn(&mut self, read: &mut Read, data: &mut Lane, control: &mut Lane) -> Turn {
         let room = self.stdin.bytes < STDIN_BACKLOG;
+        if self.outlet.is_behind() {
+            // A consumer who keeps up as well as it can gets its turn.
+            tokio::task::yield_now().await;
+        }
+        let wanted = self.outlet.has_room();
         let abandoned = matches!(self.until, Some((_, Last::Abandoned)));
         tokio::select! {
-            message = read.wait() => self.take(message),
+            message = read.wait(), if wanted => self.take(message),
             () = finish_lane(data) => Turn::On,
             () = finish_lane(control) => Turn::On,
             input = next(&mut self.input), if room => {
@@ -297,8 +306,9 @@ fn signal(name: &str) -> Sig {
     }
 }
 
+/// The name of a signal as it may be shown: a server may send any text.
 fn signal_text(signal: &Sig) -> String {
-    match signal {
+    let name = match signal {
         Sig::ABRT => "ABRT",
         Sig::ALRM => "ALRM",
         Sig::FPE => "FPE",
@@ -312,6 +322,6 @@ fn signal_text(signal: &Sig) -> String {
         Sig::TERM => "TERM",
         Sig::USR1 => "USR1",
         Sig::Custom(name) => name,
-    }
-    .to_owned()
+    };
+    foreign(name).chars().take(LONGEST_SIGNAL).collect()
 }

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use russh::client::{DisconnectReason, Handle, Handler};
-use russh::keys::{Algorithm, PublicKeyOrCertificate};
+use russh::client::Handle;
+use russh::keys::Algorithm;
 use russh::{Channel, ChannelStream, client};
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{Broken, disconnected, not_opened};
+use super::client::Client;
+use super::fault::not_opened;
 use super::socket::Switch;
-use super::trust::{Trust, fingerprint};
 use crate::core::fault::{Fault, Transient};
 use crate::host::HostFacts;
 
@@ -36,9 +36,16 @@ pub(super) struct Shown {
 }
 
 impl Ending {
-    fn set(&self, fault: Fault) {
+    /// Only the first one counts.
+    pub(super) fn set(&self, fault: Fault) {
         let _ = self.fault.set(fault);
         self.over.cancel();
+    }
+
+    /// The same of a fault that the server itself told.
+    pub(super) fn set_said(&self, fault: Fault) {
+        self.said.store(!self.is_over(), Ordering::SeqCst);
+        self.set(fault);
     }
 
     /// What the server gave as its reason to disconnect, if it did.
@@ -62,55 +69,6 @@ impl Ending {
         self.fault.get().cloned().unwrap_or_else(|| {
             Fault::new(Transient::ConnectionLost, "the connection ended without a word")
         })
-    }
-}
-
-/// The library's view of us: checks the host key, and learns why the connection ended.
-#[derive(Debug)]
-pub(super) struct Client {
-    trust: Trust,
-    shown: Arc<OnceLock<Shown>>,
-    ending: Arc<Ending>,
-}
-
-impl Client {
-    pub(super) fn new(trust: Trust, shown: Arc<OnceLock<Shown>>, ending: Arc<Ending>) -> Self {
-        Self { trust, shown, ending }
-    }
-}
-
-impl Drop for Client {
-    /// However the library's task ends, a panic included, the connection counts as ended.
-    fn drop(&mut self) {
-        self.ending.set(Fault::new(Transient::ConnectionLost, "the connection ended"));
-    }
-}
-
-impl Handler for Client {
-    type Error = Broken;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
-        let (key, verdict) = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => (key.clone(), self.trust.check(key)),
-            PublicKeyOrCertificate::Certificate(certificate) => {
-                let now = jiff::Timestamp::now().as_second();
-                let now = u64::try_from(now).unwrap_or(0);
-                let key = certificate.public_key().clone().into();
-                (key, self.trust.check_certificate(certificate, now))
-            }
-        };
-        let _ = self.shown.set(Shown { fingerprint: fingerprint(&key), kind: key.algorithm() });
-        verdict.map(|()| true).map_err(Broken::Key)
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {
-        let said = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
-        self.ending.said.store(said && !self.ending.is_over(), Ordering::SeqCst);
-        self.ending.set(disconnected(&reason));
-        match reason {
-            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
-            DisconnectReason::Error(broken) => Err(broken),
-        }
     }
 }
 

@@ -16,10 +16,15 @@ use futures::task::AtomicWaker;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::time::Sleep;
 
+use super::fault::Excess;
 use crate::core::foreign::printable;
 
-/// Bytes read from the kernel at once; the library reads twice per packet.
-const READ_BUFFER: usize = 256 * 1024;
+/// Bytes read from the kernel at once; the library reads twice per packet. Each connection
+/// may come to hold as much.
+const READ_BUFFER: usize = 64 * 1024;
+/// Most bytes taken from a server before it has let us in: lists of algorithms, host key,
+/// banners, prompts and refusals. The library queues what a server says meanwhile.
+pub(super) const UNADMITTED: u64 = 512 * 1024;
 /// Most text kept of what a server says before and in its banner.
 const GREETING_LIMIT: usize = 4096;
 /// Most characters of an identification line, without its end.
@@ -29,6 +34,8 @@ const LONGEST_VERSION: usize = 253;
 #[derive(Debug, Default)]
 pub(super) struct Switch {
     tripped: AtomicBool,
+    /// The server has let us in.
+    admitted: AtomicBool,
     moved: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
@@ -40,6 +47,20 @@ impl Switch {
         self.tripped.store(true, Ordering::SeqCst);
         self.reader.wake();
         self.writer.wake();
+    }
+
+    /// The server has let us in: from here on it may send as much as it likes.
+    pub(super) fn admit(&self) {
+        self.admitted.store(true, Ordering::SeqCst);
+    }
+
+    /// Counts what was read; an error once a stranger has sent too much.
+    fn hear(&self, bytes: usize) -> io::Result<()> {
+        self.count(bytes);
+        if self.moved() > UNADMITTED && !self.admitted.load(Ordering::SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Excess::Unadmitted));
+        }
+        Ok(())
     }
 
     /// Bytes read and written so far.
@@ -160,7 +181,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let (taken, _) = available.split_at(count);
         into.put_slice(taken);
         this.greeting.hear(taken);
-        this.switch.count(count);
+        this.switch.hear(count)?;
         Pin::new(&mut this.inner).consume(count);
         Poll::Ready(Ok(()))
     }
