@@ -12,7 +12,8 @@ use super::inputs::inputs;
 use super::shell::{Unanswered, call};
 use super::shells::{Answer, Question};
 pub use super::shells::{REPLY_LIMIT, Shells};
-use super::{Chunk, Host, Material, Stream};
+use super::recall::may_be_torn;
+use super::{Chunk, Host, Material, Recall, Stream};
 use crate::core::action::{Action, Entry, Expect, Refusal, Seen};
 use crate::core::fault::{Fault, Ours, Standing};
 use crate::core::plan::Plan;
@@ -34,25 +35,26 @@ impl Recorded {
         plan: &Plan,
         action: &Action,
         material: Option<Material>,
+        recall: &Recall,
     ) -> Result<Seen, Fault> {
         let id = call();
         let (entry, line) = match action {
             Action::Prepare { entry } => {
                 let line = wire::request("prepare", &id, entry, "").map_err(flawed)?;
-                let report = self.ask(entry, &line).await?.0;
+                let report = self.ask(entry, &line, recall).await?.0;
                 let identity = report.identity.ok_or_else(nobody)?;
                 let (entry, connection) = (entry.clone(), String::new());
                 return Ok(Seen::Prepared { entry, identity, connection });
             }
             Action::Sweep { uid, machine, store, run_as } => {
                 let line = wire::sweep(&id, uid).map_err(flawed)?;
-                self.put(run_as.as_deref(), &Question::of(&line, machine)).await?;
+                self.put(run_as.as_deref(), &Question::of(&line, machine, recall)).await?;
                 let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
                 return Ok(Seen::Swept { uid, machine, store });
             }
             Action::Launch { entry, expect } => {
                 return match inputs(plan, entry.kind, material) {
-                    Ok(inputs) => self.launch(&id, entry, expect, &inputs).await,
+                    Ok(inputs) => self.launch(&id, (entry, expect), &inputs, recall).await,
                     Err(flaw) => {
                         let fault = Fault::new(Ours::ProtocolError, flaw.to_string());
                         Ok(unsent(entry, fault))
@@ -73,18 +75,18 @@ impl Recorded {
                 (entry, wire::request("revoke", &id, entry, &wire::revoke_words(boot, store)))
             }
         };
-        let report = self.ask(entry, &line.map_err(flawed)?).await?.0;
+        let report = self.ask(entry, &line.map_err(flawed)?, recall).await?.0;
         seen(entry, &report)
     }
 
     async fn launch(
         &self,
         id: &str,
-        entry: &Entry,
-        expect: &Expect,
+        (entry, expect): (&Entry, &Expect),
         inputs: &Inputs,
+        recall: &Recall,
     ) -> Result<Seen, Fault> {
-        let report = match self.send_launch(id, entry, expect, inputs).await {
+        let report = match self.send_launch(id, (entry, expect), inputs, recall).await {
             Ok((report, _)) => report,
             Err(Unanswered { fault, written: true }) => return Err(fault),
             // Nothing started, and nothing will, however much goes wrong from here on: this was
@@ -106,25 +108,25 @@ impl Recorded {
             return seen(entry, &report);
         }
         let probe = wire::request("probe", id, entry, "").map_err(flawed)?;
-        seen(entry, &self.ask(entry, &probe).await?.0)
+        seen(entry, &self.ask(entry, &probe, recall).await?.0)
     }
 
     /// The only place where a Launch is sent.
     async fn send_launch(
         &self,
         id: &str,
-        entry: &Entry,
-        expect: &Expect,
+        (entry, expect): (&Entry, &Expect),
         inputs: &Inputs,
+        recall: &Recall,
     ) -> Result<Answer, Unanswered> {
         let run_as = entry.run_as.as_deref();
-        let forks = self.0.forks(run_as).await.map_err(Unanswered::unsent)?;
+        let forks = recall.unless_failed(self.0.forks(run_as)).await.map_err(Unanswered::unsent)?;
         let words = wire::launch_words(expect, inputs, !forks);
         let line = wire::request("launch", id, entry, &words).map_err(flawed);
         let line = line.map_err(Unanswered::unsent)?;
         let bytes = inputs.bytes(id);
         let question =
-            Question { inputs: &bytes, once: true, ..Question::of(&line, &entry.machine) };
+            Question { inputs: &bytes, once: true, ..Question::of(&line, &entry.machine, recall) };
         if forks {
             self.0.ask(run_as, &question).await
         } else {
@@ -132,8 +134,8 @@ impl Recorded {
         }
     }
 
-    async fn ask(&self, entry: &Entry, line: &str) -> Result<Answer, Fault> {
-        self.put(entry.run_as.as_deref(), &Question::of(line, &entry.machine)).await
+    async fn ask(&self, entry: &Entry, line: &str, recall: &Recall) -> Result<Answer, Fault> {
+        self.put(entry.run_as.as_deref(), &Question::of(line, &entry.machine, recall)).await
     }
 
     async fn put(&self, run_as: Option<&str>, question: &Question<'_>) -> Result<Answer, Fault> {
@@ -144,9 +146,29 @@ impl Recorded {
 #[async_trait]
 impl Host for Recorded {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
-        match self.perform(plan, action.get(), material).await {
+        match self.perform(plan, action.get(), material, &Recall::new()).await {
             Ok(seen) => seen,
             Err(fault) => Seen::Unreachable(fault),
+        }
+    }
+
+    async fn act_unless(
+        &self,
+        plan: &Plan,
+        (action, material): (&Saved<Action>, Option<Material>),
+        recall: &Recall,
+    ) -> Option<Seen> {
+        let action = action.get();
+        if may_be_torn(action) {
+            let performing = self.perform(plan, action, material, recall);
+            return recall.unless(performing).await.map(|seen| seen.unwrap_or_else(Seen::Unreachable));
+        }
+        match self.perform(plan, action, material, recall).await {
+            Ok(seen) => Some(seen),
+            // A stop or a revoke that found no shell meanwhile is decided on anew; of a launch
+            // that may be on its way the host is asked.
+            Err(_) if recall.is_said() => None,
+            Err(fault) => Some(Seen::Unreachable(fault)),
         }
     }
 
@@ -159,7 +181,7 @@ impl Host for Recorded {
     ) -> Result<Chunk, Fault> {
         let words = wire::read_words(stream, offset, max);
         let line = wire::request("read", &call(), entry, &words).map_err(flawed)?;
-        let (_, bytes) = self.ask(entry, &line).await?;
+        let (_, bytes) = self.ask(entry, &line, &Recall::new()).await?;
         Ok(Chunk { stream, offset, bytes, truncated: false })
     }
 }
