@@ -12,6 +12,9 @@ use super::plan::{HoldKind, Plan};
 use super::record::Survivor;
 use super::stage::{Attempt, Next, Place, Stage, Waiting, WaitingOn};
 
+/// The reason while a connection is being made for the next launch.
+pub const CONNECTING: &str = "Connecting";
+
 /// The one enum in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
@@ -301,7 +304,7 @@ fn pending<'a>(plan: &Plan, stage: &'a Stage) -> Shown<'a> {
     } else if stage.run == 0 {
         ("Queued", format!("to be run on {host}"), Conditions::UNDER_WAY)
     } else {
-        ("Connecting", format!("connecting to {host}"), Conditions::UNDER_WAY)
+        (CONNECTING, format!("connecting to {host}"), Conditions::UNDER_WAY)
     };
     Shown { phase: Phase::Pending, reason, message, conditions }
 }

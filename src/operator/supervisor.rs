@@ -6,6 +6,7 @@
 //! launched with, whatever became of its RemoteHost since.
 
 mod entrance;
+mod heed;
 mod obstacles;
 mod showing;
 mod waiting;
@@ -186,6 +187,8 @@ impl Supervisor {
             return self.retry(stage, &unavailable.to_string());
         }
         let (had_ended, revision) = (stage.outcome.is_some(), stage.revision);
+        let heed = self.heed(object, &wishes);
+        let recall = heed.recall();
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
@@ -199,8 +202,9 @@ impl Supervisor {
             asked: &wishes.asked,
             reach: &self.ways,
             lookup: self.ways.lookup(),
+            recall: &recall,
         };
-        let turned = step.turn(&mut entry, &mut stage, &self.seen, &now).await;
+        let turned = heed.during(step.turn(&mut entry, &mut stage, &self.seen, &now)).await;
         self.overtaken = entry.overtaken;
         self.ended_here |= !had_ended && stage.outcome.is_some();
         if stage.revision > revision {
@@ -218,6 +222,11 @@ impl Supervisor {
                     return Next::Wait(Instant::now() + BETWEEN);
                 }
                 self.seen = *seen;
+                Next::Again
+            }
+            Ok(Turned::Recalled) => {
+                self.stage = Some(stage);
+                self.seen = Seen::Nothing;
                 Next::Again
             }
             Ok(Turned::Resting { wake }) => {
@@ -265,7 +274,7 @@ impl Supervisor {
                 self.stage = Some(stage);
                 return Next::Wait(again);
             }
-            self.sweep(wishes, &stage).await;
+            self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
         let recheck = self.recheck.next(&stage, waits_on);
