@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::inputs::inputs;
+use super::recall::may_be_torn;
 use super::shell::{Unanswered, call};
 use super::shells::{Answer, Question};
 pub use super::shells::{REPLY_LIMIT, Shells};
-use super::recall::may_be_torn;
 use super::{Chunk, Host, Material, Recall, Stream};
 use crate::core::action::{Action, Entry, Expect, Refusal, Seen};
 use crate::core::fault::{Fault, Ours, Standing};
@@ -159,14 +159,12 @@ impl Host for Recorded {
         recall: &Recall,
     ) -> Option<Seen> {
         let action = action.get();
-        if may_be_torn(action) {
-            let performing = self.perform(plan, action, material, recall);
-            return recall.unless(performing).await.map(|seen| seen.unwrap_or_else(Seen::Unreachable));
-        }
-        match self.perform(plan, action, material, recall).await {
+        let performing = self.perform(plan, action, material, recall);
+        let performed =
+            if may_be_torn(action) { recall.unless(performing).await? } else { performing.await };
+        match performed {
             Ok(seen) => Some(seen),
-            // A stop or a revoke that found no shell meanwhile is decided on anew; of a launch
-            // that may be on its way the host is asked.
+            // It is decided on anew; of a launch that may be on its way the host is asked.
             Err(_) if recall.is_said() => None,
             Err(fault) => Some(Seen::Unreachable(fault)),
         }
@@ -205,4 +203,69 @@ fn flawed(flaw: Flaw) -> Fault {
 
 fn nobody() -> Fault {
     Fault::new(Ours::ProtocolError, "the report names no host")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::core::action::{Kind, StopReason};
+    use crate::host::{ExecChannel, Transport};
+    use crate::shim::Account;
+
+    /// Never comes to a connection.
+    struct Never;
+
+    #[async_trait]
+    impl Transport for Never {
+        async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+            std::future::pending().await
+        }
+    }
+
+    fn actions() -> Vec<Action> {
+        let entry = Entry {
+            uid: "uid".to_owned(),
+            run: 1,
+            attempt: 1,
+            kind: Kind::Command,
+            token: "0".repeat(32),
+            machine: "machine".to_owned(),
+            run_as: None,
+        };
+        let (reason, processes, grace_ms) = (StopReason::Cancelled, None, 1);
+        let (boot, store) = ("boot".to_owned(), "store".to_owned());
+        let expect = Expect { boot: boot.clone(), store: store.clone(), latest_uptime_ms: 1 };
+        let (uid, machine) = (entry.uid.clone(), entry.machine.clone());
+        vec![
+            Action::Launch { entry: entry.clone(), expect },
+            Action::Prepare { entry: entry.clone() },
+            Action::Probe { entry: entry.clone() },
+            Action::Terminate { entry: entry.clone(), reason, processes: None, grace_ms },
+            Action::Kill { entry: entry.clone(), reason, processes },
+            Action::Revoke { entry, boot, store: store.clone() },
+            Action::Sweep { uid, machine, store, run_as: None },
+        ]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_a_connection_is_recalled_at_once_and_a_launch_was_not_sent() {
+        let host = Recorded::new(Arc::new(Shells::new(Arc::new(Never), Account::default())));
+        let plan = Plan::plain("uid", "host", &["true"]);
+        for action in actions() {
+            let recall = Recall::new();
+            let began = Instant::now();
+            let saved = Saved::for_test(action.clone());
+            let acting = host.act_unless(&plan, (&saved, Some(Material::default())), &recall);
+            let (seen, ()) = tokio::join!(acting, async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                recall.say();
+            });
+            assert_eq!(began.elapsed(), Duration::from_secs(1), "{action:?}");
+            let launched = matches!(action, Action::Launch { .. });
+            let unsent = matches!(seen, Some(Seen::Refused { why: Refusal::Unsent(_), .. }));
+            assert!(if launched { unsent } else { seen.is_none() }, "{action:?}: {seen:?}");
+        }
+    }
 }

@@ -80,11 +80,7 @@ impl Budget {
     ///
     /// # Errors
     /// As for [`Budget::check`].
-    pub(super) async fn take(
-        &self,
-        scope: &str,
-        place: &Place,
-    ) -> Result<Offer, (Fault, Instant)> {
+    pub(super) async fn take(&self, scope: &str, place: &Place) -> Result<Offer, (Fault, Instant)> {
         let latest = Instant::now() + PATIENCE;
         loop {
             let answered = self.0.answered.notified();

@@ -504,7 +504,8 @@ pub(crate) struct Link(pub(crate) Arc<Pool>);
 #[async_trait]
 impl Transport for Link {
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault> {
-        let started = self.0.start(line, &Recall::new()).await.map_err(|unopened| unopened.fault)?;
+        let started =
+            self.0.start(line, &Recall::new()).await.map_err(|unopened| unopened.fault)?;
         let (input, inputs) = mpsc::channel(QUEUE);
         let (events, received) = mpsc::channel(QUEUE);
         started.pump(inputs, Outlet::queue(events));

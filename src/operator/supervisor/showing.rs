@@ -103,12 +103,7 @@ impl Supervisor {
     /// Sweeps the host once the result is acknowledged and all output was written. Only the
     /// supervisor that brought it about does: a restarted operator must not call on every host
     /// that ever ran something.
-    pub(super) async fn sweep(
-        &mut self,
-        object: &RemoteCommand,
-        wishes: &Wishes,
-        stage: &Stage,
-    ) {
+    pub(super) async fn sweep(&mut self, object: &RemoteCommand, wishes: &Wishes, stage: &Stage) {
         let sweep = closing::sweep_of(stage, &wishes.plan.uid)
             .filter(|_| self.ended_here && self.following.is_delivered());
         let Some((action, connection)) = sweep else { return };
