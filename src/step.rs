@@ -13,14 +13,18 @@ use zeroize::Zeroizing;
 
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Decision, Now, decide};
+use crate::core::fault::{Fault, Transient};
 use crate::core::plan::{Asked, Hold, HoldKind, Plan, Value, WORD_BYTES};
-use crate::core::stage::Stage;
+use crate::core::stage::{Stage, after};
 use crate::host::{Host, Lookup, LookupError, Material, Recall, SecretValues};
 use crate::journal::{Journal, NotSaved, save};
 
 /// How long a first run may be prepared before it is put on record that it is: mostly there is
 /// something else to be saved by then.
 const MOMENT: Duration = Duration::from_millis(500);
+
+/// After how long without an answer it is put on record that a host is being connected to anew.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How machines are reached: by the opaque connection text that is kept with an attempt.
 pub trait Reach: Send + Sync {
@@ -84,24 +88,50 @@ impl Step<'_> {
         let recall = self.recall.within(left);
         let host = self.reach.host(&connection);
         let mut acting = pin!(host.act_unless(self.plan, (&saved, material), &recall));
-        let seen = match announced {
-            None => acting.await,
-            Some(announced) => {
-                let moment = sleep(left.map_or(MOMENT, |left| left.min(MOMENT)));
-                tokio::select! {
-                    biased;
-                    () = moment => {
-                        save(journal, stage, &announced, ()).await?;
-                        *stage = announced;
-                        acting.await
-                    }
-                    seen = &mut acting => seen,
+        let moment = sleep(left.map_or(MOMENT, |left| left.min(MOMENT)));
+        let seen = tokio::select! {
+            biased;
+            () = moment, if announced.is_some() => {
+                let announced = announced.unwrap_or_default();
+                save(journal, stage, &announced, ()).await?;
+                *stage = announced;
+                acting.await
+            }
+            seen = &mut acting => seen,
+            () = sleep(SILENCE), if announced.is_none() => {
+                let at = after(now.at, SILENCE);
+                let now = Now { at, ..*now };
+                let unheard = self.unheard(host.as_ref(), saved.get(), stage, &now);
+                if let Some(unheard) = unheard {
+                    save(journal, stage, &unheard, ()).await?;
+                    *stage = unheard;
+                    // With that on record other limits apply.
+                    self.recall.say();
                 }
+                acting.await
             }
         };
         let Some(seen) = seen else { return Ok(Turned::Recalled) };
         let seen = Box::new(about(seen, saved.get(), &connection));
         Ok(Turned::Acted { seen, connection })
+    }
+
+    /// The stage with a silence that nobody has noted, when a connection is being made anew to a
+    /// host that has something to say about an attempt: its limits may be long.
+    fn unheard(&self, host: &dyn Host, action: &Action, stage: &Stage, now: &Now) -> Option<Stage> {
+        match action {
+            Action::Probe { .. }
+            | Action::Terminate { .. }
+            | Action::Kill { .. }
+            | Action::Revoke { .. }
+            | Action::Sweep { .. } => {}
+            Action::Prepare { .. } | Action::Launch { .. } => return None,
+        }
+        let fault = Fault::new(Transient::ConnectionLost, host.waits_for()?);
+        let seen = about(Seen::Unreachable(fault), action, "");
+        let told = decide(self.plan, self.asked, stage, &seen, now);
+        // An action goes with its own turn.
+        (told.action.is_none() && told.stage != *stage).then_some(told.stage)
     }
 
     /// Decides, with the values of Secrets and ConfigMaps at hand if a launch comes of it. A

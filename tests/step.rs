@@ -81,6 +81,11 @@ impl Host for Way {
         }
     }
 
+    fn waits_for(&self) -> Option<String> {
+        let unresponsive = *self.host.unresponsive.lock().unwrap();
+        unresponsive.then(|| "waiting for the handshake".to_owned())
+    }
+
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
         Ok(Chunk { stream, offset, bytes: Vec::new(), truncated: false })
     }
@@ -532,4 +537,32 @@ async fn a_queue_limit_shorter_than_a_moment_ends_the_run_too() {
     life.now += life.plan.limits.queue;
     life.end().await;
     assert!(life.stage.outcome.is_some());
+}
+
+/// Guards against a running command that is shown as such, and whose limits do not begin, as long
+/// as its host is connected to anew.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_connected_to_anew_is_told_before_that_limit_runs_out() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = 1;
+    while life.stage.current.as_ref().is_none_or(|current| current.place != Place::Running) {
+        life.turn().await.unwrap();
+    }
+    life.rest().await;
+    let saved = life.journal.saved.len();
+    *life.host.unresponsive.lock().unwrap() = true;
+    let waited = tokio::time::timeout(Duration::from_secs(10), life.turn()).await;
+    assert_eq!(waited.unwrap().unwrap(), Turned::Recalled);
+    assert_eq!(life.journal.saved.len(), saved + 1);
+    let summary = summary(&life.plan, &life.stage);
+    assert_eq!((summary.phase, summary.reason.as_str()), (Phase::Running, "Reattaching"));
+    assert!(summary.message.contains("waiting for the handshake"), "{}", summary.message);
+    life.recall = Recall::new();
+    let again = tokio::time::timeout(Duration::from_secs(60), life.turn()).await;
+    assert!(again.is_err(), "and then it is waited for: {again:?}");
+    *life.host.unresponsive.lock().unwrap() = false;
+    life.recall = Recall::new();
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
 }
