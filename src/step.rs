@@ -127,6 +127,12 @@ impl Step<'_> {
             | Action::Sweep { .. } => {}
             Action::Prepare { .. } | Action::Launch { .. } => return None,
         }
+        // Once is enough: a limit of every try that follows would be a write more.
+        let silent = stage.current.as_ref().is_some_and(|attempt| attempt.uncertain.is_some());
+        let blocked = stage.deleting.as_ref().is_some_and(|deleting| deleting.blocked.is_some());
+        if silent || blocked {
+            return None;
+        }
         let fault = Fault::new(Transient::ConnectionLost, host.waits_for()?);
         let seen = about(Seen::Unreachable(fault), action, "");
         let told = decide(self.plan, self.asked, stage, &seen, now);

@@ -224,18 +224,13 @@ impl Supervisor {
                 self.seen = *seen;
                 Next::Again
             }
-            Ok(Turned::Recalled) => {
-                self.stage = Some(stage);
-                self.seen = Seen::Nothing;
-                Next::Again
-            }
             Ok(Turned::Resting { wake }) => {
                 self.seen = Seen::Nothing;
                 self.settle(object, &wishes, stage, wake).await
             }
             Ok(Turned::Deferred { message }) => self.retry(stage, &message),
-            Err(NotSaved::Overtaken) => {
-                self.stage = Some(stage);
+            Ok(Turned::Recalled) | Err(NotSaved::Overtaken) => {
+                (self.stage, self.seen) = (Some(stage), Seen::Nothing);
                 Next::Again
             }
             Err(NotSaved::Gone) => Next::Rest,

@@ -124,6 +124,7 @@ impl Dialling<'_> {
         let resting = |(fault, until)| Undialled { fault, rests_until: Some(until) };
         let (scope, etiquette) = (self.scope, self.etiquette);
         let trust = known_keys(hop, self.lookup).await?;
+        let credentials = Credentials::read(hop, self.lookup).await?;
         self.progress.tell(hop, Waits::Connection);
         let (way, place) = match &below {
             None => {
@@ -136,10 +137,11 @@ impl Dialling<'_> {
                 (Way::Through(&reached.session), place)
             }
         };
+        let login = Login::new(scope, &place, hop, &credentials);
+        etiquette.breaker.check(&login).map_err(resting)?;
         self.progress.tell(hop, Waits::Turn);
         let turn = etiquette.gate.enter(scope, &place).await?;
-        let credentials = Credentials::read(hop, self.lookup).await?;
-        let login = Login::new(scope, &place, hop, &credentials);
+        // Others may have been refused meanwhile.
         etiquette.breaker.check(&login).map_err(resting)?;
         let mut greeted = self.meet(hop, &way, trust).await?;
         self.progress.tell(hop, Waits::Authentication);

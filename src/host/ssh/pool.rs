@@ -273,9 +273,11 @@ impl Pool {
         }
     }
 
-    /// What is waited for while a connection is being made; `None` while none is.
+    /// What is waited for while a connection is being made; `None` while none is, or another
+    /// one stands.
     pub(crate) fn waits_for(&self) -> Option<String> {
-        self.progress.told()
+        let none_stands = self.lock().serving() == 0;
+        self.progress.told().filter(|_| none_stands)
     }
 
     fn no_turn(&self) -> Fault {
