@@ -120,6 +120,22 @@ impl Stored {
     }
 }
 
+/// A host, a command with an inline host and one with limits of its own.
+fn out_of_bounds() -> [Value; 3] {
+    let absurd = json!({"timeouts": {"connect": "8760h", "handshake": "8760h"},
+                        "keepAlive": {"interval": "1ms"}});
+    let host = merged(yaml(HOST), &json!({"metadata": {"name": "h"}, "spec": absurd}));
+    let inline = merged(
+        yaml(COMMAND),
+        &json!({"metadata": {"name": "inline"}, "spec": {"hostRef": null, "host": host["spec"]}}),
+    );
+    let own = json!({"metadata": {"name": "own"}, "spec": {
+        "timeouts": {"handshake": "1h"}, "retry": {"backoff": {"initial": "1ms", "max": "1ms"}},
+    }});
+    let own = merged(yaml(COMMAND), &own);
+    [host, inline, own]
+}
+
 #[tokio::test]
 async fn what_was_stored_before_there_were_bounds_can_be_changed_otherwise_and_deleted() {
     let plane = ControlPlane::start().await.unwrap();
@@ -141,17 +157,7 @@ async fn what_was_stored_before_there_were_bounds_can_be_changed_otherwise_and_d
         crds.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
     let namespace = plane.namespace("bounds").await.unwrap();
-    let absurd = json!({"timeouts": {"connect": "8760h", "handshake": "8760h"},
-                        "keepAlive": {"interval": "1ms"}});
-    let host = merged(yaml(HOST), &json!({"metadata": {"name": "h"}, "spec": absurd}));
-    let inline = merged(
-        yaml(COMMAND),
-        &json!({"metadata": {"name": "inline"}, "spec": {"hostRef": null, "host": host["spec"]}}),
-    );
-    let own = json!({"metadata": {"name": "own"}, "spec": {
-        "timeouts": {"handshake": "1h"}, "retry": {"backoff": {"initial": "1ms", "max": "1ms"}},
-    }});
-    let own = merged(yaml(COMMAND), &own);
+    let [host, inline, own] = out_of_bounds();
     let mut stored = Vec::new();
     until(std::time::Duration::from_secs(30), "the old definitions are in force", async || {
         let tried = Api::<DynamicObject>::namespaced_with(
