@@ -25,6 +25,8 @@ mod runs;
 #[path = "operator/silence.rs"]
 mod silence;
 mod support;
+#[path = "operator/unresponsive.rs"]
+mod unresponsive;
 #[path = "operator/waits.rs"]
 mod waits;
 #[path = "operator/world.rs"]

@@ -4,6 +4,8 @@
 
 #[path = "sessions/odd.rs"]
 mod odd;
+#[path = "ssh/others.rs"]
+mod others;
 mod sessions;
 mod support;
 

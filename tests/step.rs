@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,13 +12,16 @@ use remote_command::core::action::{Action, Entry, Expect, Seen, StopReason};
 use remote_command::core::decide::Now;
 use remote_command::core::fault::{Fault, Transient};
 use remote_command::core::outcome::{Doubt, Ending, Failure, Success};
+use remote_command::core::phase::{Phase, summary};
 use remote_command::core::plan::{Asked, HoldKind, Plan, Value};
 use remote_command::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Tree,
     parse_exit,
 };
 use remote_command::core::stage::{Place, Stage, WaitingOn};
-use remote_command::host::{Chunk, Host, Lookup, LookupError, Material, SecretValues, Stream};
+use remote_command::host::{
+    Chunk, Host, Lookup, LookupError, Material, Recall, SecretValues, Stream,
+};
 use remote_command::journal::{Journal, NotSaved, Saved};
 use remote_command::step::{Reach, Step, Turned};
 use zeroize::Zeroizing;
@@ -26,6 +30,8 @@ use zeroize::Zeroizing;
 #[derive(Default)]
 struct Scripted {
     silent: Mutex<bool>,
+    /// Verbs that start nothing wait for ever.
+    unresponsive: Mutex<bool>,
     /// How many probes find the command still running.
     probes: Mutex<u32>,
     verbs: Mutex<Vec<&'static str>>,
@@ -54,6 +60,9 @@ impl Host for Way {
         host.connections.lock().unwrap().push(self.connection.clone());
         let env = material.into_iter().flat_map(|material| material.env);
         host.environment.lock().unwrap().extend(env.map(|(name, value)| (name, value.to_vec())));
+        if *host.unresponsive.lock().unwrap() {
+            return std::future::pending().await;
+        }
         if *host.silent.lock().unwrap() {
             return Seen::Unreachable(Fault::new(Transient::ConnectionLost, "cut"));
         }
@@ -70,6 +79,11 @@ impl Host for Way {
             }
             other => panic!("not in the script: {other:?}"),
         }
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        let unresponsive = *self.host.unresponsive.lock().unwrap();
+        unresponsive.then(|| "waiting for the handshake".to_owned())
     }
 
     async fn read(&self, _: &Entry, stream: Stream, offset: u64, _: u32) -> Result<Chunk, Fault> {
@@ -186,6 +200,7 @@ struct Course {
     asked: Asked,
     host: Arc<Scripted>,
     secrets: Secrets,
+    recall: Recall,
     journal: Memory,
     stage: Stage,
     seen: Seen,
@@ -202,6 +217,7 @@ impl Course {
                 values: [("secret".to_owned(), "s3cret".to_owned())].into(),
                 ..Secrets::default()
             },
+            recall: Recall::new(),
             journal: Memory::default(),
             stage: Stage::default(),
             seen: Seen::Nothing,
@@ -211,13 +227,20 @@ impl Course {
 
     async fn turn(&mut self) -> Result<Turned, NotSaved> {
         let ways = Ways(Arc::clone(&self.host));
-        let step =
-            Step { plan: &self.plan, asked: &self.asked, reach: &ways, lookup: &self.secrets };
+        let step = Step {
+            plan: &self.plan,
+            asked: &self.asked,
+            reach: &ways,
+            lookup: &self.secrets,
+            recall: &self.recall,
+        };
         let now = Now { at: self.now, seed: 7 };
         let turned = step.turn(&mut self.journal, &mut self.stage, &self.seen, &now).await;
         self.seen = match &turned {
             Ok(Turned::Acted { seen, .. }) => Seen::clone(seen),
-            Ok(Turned::Resting { .. } | Turned::Deferred { .. }) | Err(_) => Seen::Nothing,
+            Ok(Turned::Resting { .. } | Turned::Deferred { .. } | Turned::Recalled) | Err(_) => {
+                Seen::Nothing
+            }
         };
         turned
     }
@@ -466,4 +489,80 @@ async fn a_sweep_that_is_not_answered_is_said_once_and_tried_at_a_pace() {
     life.end().await;
     assert!(life.stage.released() && sweeps(&life) > 2);
     assert_eq!(life.journal.saved.len(), writes + 1, "giving up is the only news");
+}
+
+/// Guards against limits that begin anew with every turn, and a status that says nothing, as
+/// long as a host does not answer.
+#[tokio::test(start_paused = true)]
+async fn a_first_run_whose_host_does_not_answer_is_on_record_at_once_and_ends_at_its_limit() {
+    let mut life = Course::new();
+    life.plan.limits.queue = Duration::from_secs(5);
+    *life.host.unresponsive.lock().unwrap() = true;
+    let began = tokio::time::Instant::now();
+    assert_eq!(life.turn().await.unwrap(), Turned::Recalled);
+    assert_eq!(began.elapsed(), life.plan.limits.queue);
+    assert_eq!(life.journal.saved.len(), 1);
+    let summary = summary(&life.plan, &life.stage);
+    assert_eq!((summary.phase, summary.reason.as_str()), (Phase::Pending, "Connecting"));
+    life.now += life.plan.limits.queue;
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Failed(Failure::QueueTimeout));
+    assert_eq!(life.verbs(), ["Prepare"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_host_is_recalled_at_once_and_goes_on_when_it_is_wanted_again() {
+    let mut life = Course::new();
+    *life.host.unresponsive.lock().unwrap() = true;
+    let recall = life.recall.clone();
+    let began = tokio::time::Instant::now();
+    let (turned, ()) = tokio::join!(life.turn(), async { recall.say() });
+    assert_eq!(turned.unwrap(), Turned::Recalled);
+    assert!(began.elapsed().is_zero() && life.journal.saved.is_empty());
+    (life.recall, *life.host.unresponsive.lock().unwrap()) = (Recall::new(), false);
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
+}
+
+/// A limit of a moment must not be begun anew for ever.
+#[tokio::test(start_paused = true)]
+async fn a_queue_limit_shorter_than_a_moment_ends_the_run_too() {
+    let mut life = Course::new();
+    life.plan.limits.queue = Duration::from_millis(50);
+    *life.host.unresponsive.lock().unwrap() = true;
+    assert_eq!(life.turn().await.unwrap(), Turned::Recalled);
+    assert_eq!(life.stage.run, 1);
+    life.now += life.plan.limits.queue;
+    life.end().await;
+    assert!(life.stage.outcome.is_some());
+}
+
+/// Guards against a running command that is shown as such, and whose limits do not begin, as long
+/// as its host is connected to anew.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_connected_to_anew_is_told_before_that_limit_runs_out() {
+    let mut life = Course::new();
+    *life.host.probes.lock().unwrap() = 1;
+    while life.stage.current.as_ref().is_none_or(|current| current.place != Place::Running) {
+        life.turn().await.unwrap();
+    }
+    life.rest().await;
+    let saved = life.journal.saved.len();
+    *life.host.unresponsive.lock().unwrap() = true;
+    let waited = tokio::time::timeout(Duration::from_secs(10), life.turn()).await;
+    assert_eq!(waited.unwrap().unwrap(), Turned::Recalled);
+    assert_eq!(life.journal.saved.len(), saved + 1);
+    let summary = summary(&life.plan, &life.stage);
+    assert_eq!((summary.phase, summary.reason.as_str()), (Phase::Running, "Reattaching"));
+    assert!(summary.message.contains("waiting for the handshake"), "{}", summary.message);
+    life.recall = Recall::new();
+    let again = tokio::time::timeout(Duration::from_secs(60), life.turn()).await;
+    assert!(again.is_err(), "and then it is waited for: {again:?}");
+    *life.host.unresponsive.lock().unwrap() = false;
+    life.recall = Recall::new();
+    life.end().await;
+    let ending = life.stage.outcome.as_ref().unwrap().ending;
+    assert_eq!(ending, Ending::Succeeded(Success::Completed));
 }

@@ -1,8 +1,9 @@
 //! From hosts to a connection: the chain of jump hosts, with every default filled in.
 
+use super::bounds::{keep_alive_interval, stage_limit};
 use super::command::RemoteCommand;
 use super::host::{RemoteHost, RemoteHostSpec};
-use super::invalid::{self, InvalidSpec, duration, rule};
+use super::invalid::{self, InvalidSpec, rule};
 use super::limits::Timeouts;
 use super::plan::{Place, place};
 use super::sentences;
@@ -138,12 +139,12 @@ fn hop(host: &RemoteHostSpec, name: &str) -> Result<Hop, InvalidSpec> {
         },
         credentials: host.credentials.secret_ref.name.clone(),
         timeouts: HopTimeouts {
-            connect: duration("spec.timeouts.connect", &host.timeouts.connect)?,
-            handshake: duration("spec.timeouts.handshake", &host.timeouts.handshake)?,
-            authenticate: duration("spec.timeouts.authenticate", &host.timeouts.authenticate)?,
+            connect: stage_limit("spec.timeouts.connect", &host.timeouts.connect)?,
+            handshake: stage_limit("spec.timeouts.handshake", &host.timeouts.handshake)?,
+            authenticate: stage_limit("spec.timeouts.authenticate", &host.timeouts.authenticate)?,
         },
         keep_alive: KeepAlive {
-            interval: duration("spec.keepAlive.interval", &host.keep_alive.interval)?,
+            interval: keep_alive_interval(&host.keep_alive.interval)?,
             missed: invalid::number("spec.keepAlive.missed", host.keep_alive.missed, 1..=100)?,
         },
     })
@@ -151,13 +152,13 @@ fn hop(host: &RemoteHostSpec, name: &str) -> Result<Hop, InvalidSpec> {
 
 fn override_timeouts(target: &mut HopTimeouts, own: &Timeouts) -> Result<(), InvalidSpec> {
     if let Some(connect) = &own.connect {
-        target.connect = duration("spec.timeouts.connect", connect)?;
+        target.connect = stage_limit("spec.timeouts.connect", connect)?;
     }
     if let Some(handshake) = &own.handshake {
-        target.handshake = duration("spec.timeouts.handshake", handshake)?;
+        target.handshake = stage_limit("spec.timeouts.handshake", handshake)?;
     }
     if let Some(authenticate) = &own.authenticate {
-        target.authenticate = duration("spec.timeouts.authenticate", authenticate)?;
+        target.authenticate = stage_limit("spec.timeouts.authenticate", authenticate)?;
     }
     Ok(())
 }

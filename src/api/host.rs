@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::duration::Duration;
 use super::rules;
 use super::value::KeyRef;
@@ -144,14 +145,17 @@ pub struct HostRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostTimeouts {
-    /// Name resolution and TCP connection. Then ConnectTimeout. Default 10s.
+    /// Name resolution and TCP connection. Then ConnectTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
+    #[x_kube(validation = bounds::stage())]
     pub connect: Duration,
-    /// SSH banner and key exchange. Then HandshakeTimeout. Default 10s.
+    /// SSH banner and key exchange. Then HandshakeTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
+    #[x_kube(validation = bounds::stage())]
     pub handshake: Duration,
-    /// SSH authentication. Then AuthenticationTimeout. Default 10s.
+    /// SSH authentication. Then AuthenticationTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
+    #[x_kube(validation = bounds::stage())]
     pub authenticate: Duration,
 }
 
@@ -165,8 +169,9 @@ impl Default for HostTimeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeepAlive {
-    /// Time between two questions. Default 15s.
+    /// Time between two questions. Default 15s, at least 1s, at most 10m.
     #[serde(default = "interval")]
+    #[x_kube(validation = bounds::keep_alive())]
     pub interval: Duration,
     /// How many questions may stay unanswered before the connection is given up. Default 3, at
     /// most 100.

@@ -19,6 +19,9 @@ pub enum InvalidSpec {
     /// A duration that is none, or out of bounds.
     #[error("{field} is {source}")]
     Duration { field: &'static str, source: InvalidDuration },
+    /// A duration that would hurt others.
+    #[error("{field} is {found:?}: {sentence}")]
+    OutOfBounds { field: &'static str, found: String, sentence: &'static str },
     /// A size that is none, or out of bounds.
     #[error("spec.output.sizeLimit is {0}")]
     Size(#[from] InvalidQuantity),

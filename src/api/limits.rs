@@ -4,6 +4,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::duration::Duration;
 use super::quantity::Quantity;
 use super::rules;
@@ -16,14 +17,17 @@ pub struct Timeouts {
     /// is Failed with what kept it waiting, or QueueTimeout. Default 1h.
     #[serde(default = "queue")]
     pub queue: Duration,
-    /// Name resolution and TCP connection to the host. Unset: the host's own limit.
+    /// Name resolution and TCP connection to the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = bounds::stage())]
     pub connect: Option<Duration>,
-    /// SSH banner and key exchange with the host. Unset: the host's own limit.
+    /// SSH banner and key exchange with the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = bounds::stage())]
     pub handshake: Option<Duration>,
-    /// SSH authentication to the host. Unset: the host's own limit.
+    /// SSH authentication to the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = bounds::stage())]
     pub authenticate: Option<Duration>,
     /// How long the command may run, in the host's time without suspend; enforced on the host
     /// even while the operator is away. Then it is stopped and Failed/ExecutionTimeout.
@@ -120,11 +124,13 @@ impl Default for Retry {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::backoff_order())]
 pub struct Backoff {
-    /// The first pause. Default 2s.
+    /// The first pause. Default 2s, at least 100ms.
     #[serde(default = "initial")]
+    #[x_kube(validation = bounds::pause())]
     pub initial: Duration,
-    /// The longest pause. Default 2m.
+    /// The longest pause. Default 2m, at least 100ms.
     #[serde(default = "max")]
+    #[x_kube(validation = bounds::pause())]
     pub max: Duration,
 }
 

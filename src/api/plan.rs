@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::bounds;
 use super::command::{
     Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec,
     ResolutionVerdict, RunPolicy, Verify,
@@ -168,8 +169,8 @@ pub fn limits_where_valid(spec: &RemoteCommandSpec) -> plan::Limits {
 
 fn retry(spec: &RemoteCommandSpec) -> Result<plan::Retry, InvalidSpec> {
     let backoff = &spec.retry.backoff;
-    let initial = duration("spec.retry.backoff.initial", &backoff.initial)?;
-    let max = duration("spec.retry.backoff.max", &backoff.max)?;
+    let initial = bounds::backoff("spec.retry.backoff.initial", &backoff.initial)?;
+    let max = bounds::backoff("spec.retry.backoff.max", &backoff.max)?;
     rule(initial <= max, sentences::BACKOFF_ORDER)?;
     Ok(plan::Retry {
         limit: invalid::number("spec.retry.limit", spec.retry.limit, 0..=1000)?,

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The most that connecting, handshake and authentication may take each, whatever a spec says:
+/// what waits for a host keeps its place in front of it.
+pub const LONGEST_STAGE: Duration = Duration::from_secs(300);
+
 /// The way to a machine: zero or more jump hosts, then the target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Connection {
@@ -17,6 +21,20 @@ pub struct Connection {
     pub state_directory: Option<String>,
     /// Sessions used at once on one connection to the target.
     pub sessions: u32,
+}
+
+impl Connection {
+    /// The same with limits within bounds. What is kept with an attempt may be of a time without.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        for hop in &mut self.hops {
+            let limits = &mut hop.timeouts;
+            limits.connect = limits.connect.min(LONGEST_STAGE);
+            limits.handshake = limits.handshake.min(LONGEST_STAGE);
+            limits.authenticate = limits.authenticate.min(LONGEST_STAGE);
+        }
+        self
+    }
 }
 
 /// One machine on the way.

@@ -17,6 +17,9 @@ use super::stage::{Attempt, Next, Place, Stage, Waiting, WaitingOn};
 /// a stage may be older than the rule that these are cleaned where they come from.
 pub const MESSAGE_CHARS: usize = 1024;
 
+/// The reason while a connection is being made for the next launch.
+pub const CONNECTING: &str = "Connecting";
+
 /// The one enum in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
@@ -306,7 +309,7 @@ fn pending<'a>(plan: &Plan, stage: &'a Stage) -> Shown<'a> {
     } else if stage.run == 0 {
         ("Queued", format!("to be run on {host}"), Conditions::UNDER_WAY)
     } else {
-        ("Connecting", format!("connecting to {host}"), Conditions::UNDER_WAY)
+        (CONNECTING, format!("connecting to {host}"), Conditions::UNDER_WAY)
     };
     Shown { phase: Phase::Pending, reason, message, conditions }
 }

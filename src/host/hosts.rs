@@ -130,7 +130,7 @@ impl Hosts {
         let key = (scope.to_owned(), connection.clone());
         let machine = machines.entry(key).or_insert_with(|| {
             let contact = self.contacts.noted(scope, connection);
-            let pool = self.dialer.pool(connection.clone(), lookup, contact);
+            let pool = self.dialer.pool(scope, connection.clone().bounded(), lookup, contact);
             let spools = self.spools.clone();
             Arc::new(Machine::new(pool, connection.state_directory.clone(), spools))
         });

@@ -13,7 +13,7 @@ use super::direct::DirectHost;
 use super::recorded::{Recorded, Shells};
 use super::spools::Spools;
 use super::ssh::{Link, Pool};
-use super::{Chunk, Host, Material, Stream, Transport};
+use super::{Chunk, Host, Material, Recall, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::{Cause, Fault, Standing};
 use crate::core::plan::{Execution, Plan};
@@ -108,17 +108,33 @@ impl Slot {
 #[async_trait]
 impl Host for Machine {
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen {
+        let never = Recall::new();
+        let seen = self.act_unless(plan, (action, material), &never).await;
+        // Nobody has said it.
+        seen.unwrap_or(Seen::Nothing)
+    }
+
+    async fn act_unless(
+        &self,
+        plan: &Plan,
+        (action, material): (&Saved<Action>, Option<Material>),
+        recall: &Recall,
+    ) -> Option<Seen> {
         if is_direct(plan, action.get(), |uid| self.direct.knows(uid)) {
-            let acting = self.direct.act(plan, action.get(), material);
+            let acting = self.direct.act(plan, action.get(), material, recall);
             let shells = lock(&self.shells).0.as_ref().map(|in_use| in_use.shells.clone());
             return match shells {
                 Some(shells) => shells.making_room(acting).await,
                 None => acting.await,
             };
         }
-        let seen = self.recorded().act(plan, action, material).await;
-        self.learn(&seen);
+        let seen = self.recorded().act_unless(plan, (action, material), recall).await;
+        seen.iter().for_each(|seen| self.learn(seen));
         seen
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.pool.waits_for()
     }
 
     async fn read(
@@ -227,7 +243,7 @@ mod tests {
     async fn a_forced_command_is_believed_for_a_while_however_old_the_shells_are() {
         let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
         let noted = Contacts::default().noted("scope", &connection);
-        let pool = Dialer::default().pool(connection, Arc::new(Nothing), noted);
+        let pool = Dialer::default().pool("scope", connection, Arc::new(Nothing), noted);
         let machine = Machine::new(pool, None, Spools::default());
         let shells = Arc::new(Shells::new(Arc::new(Forced), Account::default()));
         lock(&machine.shells).0 = Some(InUse { shells: shells.clone(), used: Instant::now() });

@@ -7,6 +7,7 @@ pub mod hosts;
 mod inputs;
 pub mod local;
 mod machine;
+mod recall;
 pub mod recorded;
 mod shell;
 mod shells;
@@ -14,6 +15,8 @@ pub mod spools;
 mod ssh;
 
 use std::collections::BTreeMap;
+
+pub use recall::Recall;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -174,6 +177,27 @@ pub trait Host: Send + Sync {
     /// Launch makes up to three exchanges. For a Direct command it is the limits of the
     /// connection and the channel, and of the command's beginning or of a kill.
     async fn act(&self, plan: &Plan, action: &Saved<Action>, material: Option<Material>) -> Seen;
+
+    /// The same while `recall` is not said. `None` when it was, and nothing that starts or ends
+    /// anything was sent; a Launch then is `Seen::Refused`, because it is never sent again. What
+    /// was sent is waited for.
+    async fn act_unless(
+        &self,
+        plan: &Plan,
+        action: (&Saved<Action>, Option<Material>),
+        recall: &Recall,
+    ) -> Option<Seen> {
+        let acting = self.act(plan, action.0, action.1);
+        if recall::may_be_torn(action.0.get()) {
+            return recall.unless(acting).await;
+        }
+        Some(acting.await)
+    }
+
+    /// What is waited for while a connection to it is being made, in words; `None` while none is.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
 
     /// Reads output from `offset`, at most `max` bytes. An empty chunk means nothing new.
     ///

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Transport;
 use super::shell::{Shell, Unanswered};
+use super::{Recall, Transport};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
 use crate::core::record::Identity;
 use crate::shim::Account;
@@ -112,7 +112,8 @@ impl Shells {
         question: &Question<'_>,
     ) -> Result<Answer, Unanswered> {
         let (pool, latest) = (self.pool(run_as), self.latest());
-        let _permit = self.turn(&pool, latest).await.map_err(Unanswered::unsent)?;
+        let turn = question.recall.unless_failed(self.turn(&pool, latest)).await;
+        let _permit = turn.map_err(Unanswered::unsent)?;
         let mut written = false;
         if let Some(shell) = pool.take() {
             match self.put(question, shell, &pool).await {
@@ -122,7 +123,8 @@ impl Shells {
                 answer => return answer,
             }
         }
-        let answer = match self.open(run_as, &pool, latest).await {
+        let opened = question.recall.unless_failed(self.open(run_as, &pool, latest)).await;
+        let answer = match opened {
             Ok(shell) => self.put(question, shell, &pool).await,
             Err(fault) => Err(Unanswered::unsent(fault)),
         };
@@ -174,7 +176,9 @@ impl Shells {
         run_as: Option<&str>,
         question: &Question<'_>,
     ) -> Result<Answer, Unanswered> {
-        let opened = self.open(run_as, &self.pool(run_as), self.latest()).await;
+        let pool = self.pool(run_as);
+        let opening = self.open(run_as, &pool, self.latest());
+        let opened = question.recall.unless_failed(opening).await;
         let mut shell = opened.map_err(Unanswered::unsent)?;
         question.is_for(shell.identity()).map_err(Unanswered::unsent)?;
         let answer = self.answer(question, &mut shell).await?;
@@ -381,12 +385,14 @@ pub(super) struct Question<'a> {
     pub(super) once: bool,
     /// How many bytes of output are asked for.
     pub(super) most: u32,
+    /// Ends the wait for a shell.
+    pub(super) recall: &'a Recall,
 }
 
 impl<'a> Question<'a> {
     /// A line to the machine, without inputs.
-    pub(super) fn of(line: &'a str, machine: &'a str) -> Self {
-        Self { line, inputs: &[], machine, once: false, most: 0 }
+    pub(super) fn of(line: &'a str, machine: &'a str, recall: &'a Recall) -> Self {
+        Self { line, inputs: &[], machine, once: false, most: 0, recall }
     }
 
     /// Whether another shell may be asked, after one that had died since it was last used.

@@ -120,7 +120,13 @@ impl Check {
             };
             self.note(&basis, &host);
             let mut listener = self.contact(&basis).map(Listener::new);
-            let mut verdict = self.check(&basis, &host).await;
+            let mut latest = self.view.host.clone();
+            let generation = self.generation;
+            let mut verdict = tokio::select! {
+                verdict = self.check(&basis, &host) => verdict,
+                // What a check would be made of is no longer the same.
+                Ok(_) = latest.wait_for(|host| host.metadata.generation != generation) => continue,
+            };
             // Its own try is no news.
             listener.iter_mut().for_each(Listener::forget);
             let checked = Instant::now();

@@ -24,7 +24,7 @@ use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
 use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus};
 use crate::core::action::{Action, Seen};
-use crate::core::phase;
+use crate::core::phase::{self, Summary};
 use crate::core::stage::Stage;
 use crate::host::Host;
 use crate::journal::{Journal, NotSaved, Saved};
@@ -93,7 +93,7 @@ impl Entry<'_> {
     /// The status that goes with `stage`.
     pub fn status(&self, stage: &Stage) -> Result<RemoteCommandStatus, serde_json::Error> {
         let shown = &self.ledger.shown;
-        let summary = phase::summary(&self.wishes.plan, stage);
+        let summary = self.summary(stage);
         // What an earlier supervisor showed of the same attempt stays until more is known.
         let same = (shown.run, shown.attempt) == (Some(stage.run), Some(stage.attempt));
         let earlier = shown.output.clone().filter(|_| same).map(|output| {
@@ -113,6 +113,18 @@ impl Entry<'_> {
         Ok(status(self.object, known))
     }
 
+    /// What is said of the stage, with what a connection that is being made waits for just now.
+    fn summary(&self, stage: &Stage) -> Summary {
+        let mut summary = phase::summary(&self.wishes.plan, stage);
+        if summary.reason == phase::CONNECTING {
+            let host = self.ways.host(&self.wishes.asked.connection);
+            if let Some(waits_for) = host.waits_for() {
+                summary.message = format!("{}: {waits_for}", summary.message);
+            }
+        }
+        summary
+    }
+
     /// Shows the same stage in other words, some time.
     pub async fn show(&mut self, stage: &Stage, status: RemoteCommandStatus) {
         let before = (stage.revision > 0).then(|| record(stage)).and_then(Result::ok);
@@ -124,7 +136,7 @@ impl Entry<'_> {
 
     /// What there is to be read on while nothing can be saved, and where. What is seen decides
     /// nothing: it is seen again.
-    async fn look(&mut self, stage: &Stage) -> Option<(Seen, Arc<dyn Host>)> {
+    async fn look(&self, stage: &Stage) -> Option<(Seen, Arc<dyn Host>)> {
         let attempt = super::stage::live(stage)?;
         let probe = Action::Probe { entry: attempt.entry.clone() };
         let probe = Saved::harmless(probe, stage)?;
@@ -166,7 +178,11 @@ impl Journal for Entry<'_> {
                 acknowledged = &mut saved => break acknowledged,
                 () = sleep(LOOK_PERIOD) => {}
             }
-            let Some((seen, host)) = self.look(before).await else { continue };
+            let looked = tokio::select! {
+                acknowledged = &mut saved => break acknowledged,
+                looked = self.look(before) => looked,
+            };
+            let Some((seen, host)) = looked else { continue };
             // A result does not wait for the rest of its output once it is stored.
             tokio::select! {
                 acknowledged = &mut saved => break acknowledged,

@@ -6,6 +6,7 @@
 //! launched with, whatever became of its RemoteHost since.
 
 mod entrance;
+mod heed;
 mod obstacles;
 mod showing;
 mod waiting;
@@ -187,6 +188,8 @@ impl Supervisor {
             return self.retry(stage, &unavailable.to_string());
         }
         let (had_ended, revision) = (stage.outcome.is_some(), stage.revision);
+        let heed = self.heed(object, &wishes);
+        let recall = heed.recall();
         let mut entry = ledger::Entry {
             ledger: &mut self.ledger,
             object,
@@ -200,8 +203,9 @@ impl Supervisor {
             asked: &wishes.asked,
             reach: &self.ways,
             lookup: self.ways.lookup(),
+            recall: &recall,
         };
-        let turned = step.turn(&mut entry, &mut stage, &self.seen, &now).await;
+        let turned = heed.during(step.turn(&mut entry, &mut stage, &self.seen, &now)).await;
         self.overtaken = entry.overtaken;
         self.ended_here |= !had_ended && stage.outcome.is_some();
         if stage.revision > revision {
@@ -226,8 +230,8 @@ impl Supervisor {
                 self.settle(object, &wishes, stage, wake).await
             }
             Ok(Turned::Deferred { message }) => self.retry(stage, &message),
-            Err(NotSaved::Overtaken) => {
-                self.stage = Some(stage);
+            Ok(Turned::Recalled) | Err(NotSaved::Overtaken) => {
+                (self.stage, self.seen) = (Some(stage), Seen::Nothing);
                 Next::Again
             }
             Err(NotSaved::Gone) => Next::Rest,
@@ -266,7 +270,7 @@ impl Supervisor {
                 self.stage = Some(stage);
                 return Next::Wait(again);
             }
-            self.sweep(wishes, &stage).await;
+            self.sweep(object, wishes, &stage).await;
             return Next::Rest;
         }
         let recheck = self.recheck.next(&stage, waits_on);

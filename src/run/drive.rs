@@ -1,6 +1,7 @@
 //! Drives one command to its end: turn after turn, and in between waiting, for the time that
 //! was decided or for the person at the keyboard.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::core::action::Seen;
 use crate::core::decide::Now;
 use crate::core::phase::{Phase, Summary, Truth, summary};
 use crate::core::stage::Attempt;
+use crate::host::Recall;
 use crate::journal::NotSaved;
 use crate::step::{Reach, Step, Turned};
 
@@ -27,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest wait: clocks can be set while we sleep.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A turn that takes longer tells what it waits for.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Pause before output that is there is read on.
 const CATCH_UP: Duration = Duration::from_millis(5);
@@ -91,7 +96,7 @@ impl Drive {
             }
             let mut leave = self.wanted.clone();
             let turned = tokio::select! {
-                turned = self.turn(&seen) => turned,
+                turned = self.turn(&seen, wanted) => turned,
                 _ = leave.wait_for(|wanted| *wanted == Wanted::Leave) => return Stopped::Left,
             };
             let summary = self.summary();
@@ -102,6 +107,7 @@ impl Drive {
                     self.tell_failure();
                     *seen
                 }
+                Ok(Turned::Recalled) => Seen::Nothing,
                 Ok(Turned::Resting { .. }) if self.job.is_over() => return Stopped::Ended,
                 Ok(Turned::Resting { .. }) if self.is_stalled(&summary) => return Stopped::Stalled,
                 Ok(Turned::Resting { wake }) => {
@@ -118,15 +124,37 @@ impl Drive {
         }
     }
 
-    async fn turn(&mut self, seen: &Seen) -> Result<Turned, NotSaved> {
+    /// Takes a turn. An interrupt ends what waits for the host; what that is is told when it
+    /// takes more than a moment.
+    async fn turn(&mut self, seen: &Seen, known: Wanted) -> Result<Turned, NotSaved> {
         let now = Now { at: Timestamp::now(), seed: rand::random() };
+        let recall = Recall::new();
         let step = Step {
             plan: &self.job.plan,
             asked: &self.job.asked,
             reach: self.machines.as_ref(),
             lookup: self.machines.ways.lookup(),
+            recall: &recall,
         };
-        step.turn(&mut self.job.store, &mut self.job.stage, seen, &now).await
+        let mut wanted = self.wanted.clone();
+        let mut told = false;
+        let mut turning = pin!(step.turn(&mut self.job.store, &mut self.job.stage, seen, &now));
+        loop {
+            tokio::select! {
+                biased;
+                turned = &mut turning => return turned,
+                Ok(_) = wanted.wait_for(|wanted| *wanted != known), if !recall.is_said() => {
+                    recall.say();
+                }
+                () = sleep(MOMENT), if !told => {
+                    told = true;
+                    let host = self.machines.host(&self.job.asked.connection);
+                    if let Some(waits_for) = host.waits_for() {
+                        self.progress.note(&format!("connecting: {waits_for}"));
+                    }
+                }
+            }
+        }
     }
 
     /// Waits until `wake`, and reads output meanwhile; an interrupt ends it early.

@@ -3,6 +3,7 @@
 //! written as an operator would.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod bounds;
 mod change;
 mod creation;
 mod defaults;

@@ -1,8 +1,8 @@
 //! Killed, interrupted, cut off, and run again.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,48 @@ fn an_interrupt_cancels_and_the_whole_tree_is_gone() {
     assert_eq!(told.code(), 224, "{told:?}");
     assert!(told.last().contains("Failed/Cancelled"), "{told:?}");
     assert!(block_until(LIMIT, || bench.processes().is_empty()), "{:?}", bench.processes());
+}
+
+/// A host that accepts connections and never says a word.
+fn silent_host(sshd: &Sshd, listener: &TcpListener) -> String {
+    let port = listener.local_addr().unwrap().port();
+    let text = host_at(sshd, port, "x");
+    text.replacen("spec:\n", "spec:\n  timeouts: {handshake: 5m}\n", 1)
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_a_host_that_says_nothing() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bench = Bench::remote();
+    let text = format!("{}{}", silent_host(&sshd, &listener), script("a", "echo never"));
+    let mut run = Running::start(&mut bench.command(&text, &[]));
+    let mut told = BufReader::with_capacity(1, run.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting for the handshake with host for up to 300s") {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).unwrap(), 0, "it never says what it waits for");
+    }
+    let began = Instant::now();
+    run.signal(Signal::SIGINT);
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(run.0.wait().unwrap().code(), Some(224), "{rest}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(rest.contains("Failed/Cancelled"), "{rest}");
+}
+
+#[test]
+fn the_queue_limit_does_not_wait_for_a_host_that_says_nothing() {
+    let sshd = Sshd::start(Options::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bench = Bench::remote();
+    let command = format!("{}  timeouts: {{queue: 3s}}\n", script("a", "echo never"));
+    let text = format!("{}{command}", silent_host(&sshd, &listener));
+    let began = Instant::now();
+    let told = bench.run(&text, &[]);
+    assert_eq!(told.code(), 222, "{told:?}");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 /// Guards against an end at the moment the tree is gone: the last lines are on record a moment

@@ -30,6 +30,20 @@ impl Turn<'_> {
         self.now.at >= limit
     }
 
+    /// When the next limit runs out of what an action may have to wait for: then something else
+    /// is decided, although the host was not asked.
+    pub(super) fn next_limit(&self) -> Option<Timestamp> {
+        let limits = &self.plan.limits;
+        let cleanup = self.stage.deleting.as_ref().map(|d| after(d.since, limits.cleanup));
+        let attempt = self.unfenced();
+        let launching = attempt.is_some_and(|attempt| attempt.place == Place::Launching);
+        let queued = cleanup.is_none() && (self.is_pending() || launching);
+        let queue = self.stage.queue.ends(limits.queue).filter(|_| queued);
+        let patience = attempt.and_then(|attempt| self.patience_ends(attempt));
+        let all = [cleanup, queue, patience].into_iter().flatten();
+        all.filter(|limit| *limit > self.now.at).min()
+    }
+
     /// A Direct command has no watcher on the host.
     fn time_out_direct(&mut self) {
         let at = self.now.at;

@@ -49,8 +49,12 @@ pub struct Decision {
     pub stage: Stage,
     /// To be performed once the stage is saved.
     pub action: Option<Action>,
-    /// When to come back without an action or a change; `None`: only on a change.
+    /// When to come back without an action or a change; `None`: only on a change. With an
+    /// action: when to come back although nothing of it could be sent, because a limit runs out.
     pub wake: Option<Timestamp>,
+    /// The run that the action prepares, which is not on record yet: to be saved, instead of
+    /// `stage`, when the action takes more than a moment. Its limits count from then on.
+    pub announced: Option<Stage>,
 }
 
 /// The next stage, action and wake-up. See the module for the caller's part.
@@ -120,8 +124,11 @@ impl Turn<'_> {
         // The first run is announced by its launch intent, or by what keeps it waiting: a
         // Prepare that starts nothing needs no write of its own.
         let asks_only = matches!(action, Some(Action::Prepare { .. }));
+        let wake = if action.is_some() { self.next_limit() } else { wake };
         if self.was.run == 0 && asks_only && self.stage.waiting.is_none() {
-            return Decision { stage: self.was.clone(), action, wake };
+            self.stage.revision = self.was.revision.saturating_add(1);
+            let announced = Some(self.stage);
+            return Decision { stage: self.was.clone(), action, wake, announced };
         }
         if self.changed() {
             self.stage.revision = self.was.revision.saturating_add(1);
@@ -129,6 +136,6 @@ impl Turn<'_> {
                 current.identity.uptime_ms = current.identity.uptime_ms.max(uptime);
             }
         }
-        Decision { stage: self.stage, action, wake }
+        Decision { stage: self.stage, action, wake, announced: None }
     }
 }

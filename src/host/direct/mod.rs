@@ -19,7 +19,7 @@ use self::attempt::Attempt;
 use self::taker::Taker;
 use super::spools::Spools;
 use super::ssh::Pool;
-use super::{Chunk, Input, Material, Stream};
+use super::{Chunk, Input, Material, Recall, Stream};
 use crate::core::action::{Action, Entry, Seen};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::plan::{Execution, Plan};
@@ -108,18 +108,20 @@ impl DirectHost {
         self.unusable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Performs one verb.
+    /// Performs one verb; `None` when it was recalled. Only a Prepare and a Launch wait for a
+    /// connection, and a Launch that is recalled then has NeverStarted.
     pub(crate) async fn act(
         self: &Arc<Self>,
         plan: &Plan,
         action: &Action,
         material: Option<Material>,
-    ) -> Seen {
+        recall: &Recall,
+    ) -> Option<Seen> {
         tidy(&mut self.attempts());
-        match action {
-            Action::Prepare { entry } => self.prepare(plan, entry).await,
+        let seen = match action {
+            Action::Prepare { entry } => return recall.unless(self.prepare(plan, entry)).await,
             Action::Launch { entry, .. } => {
-                self.launch(plan, entry, material.unwrap_or_default()).await
+                self.launch(plan, entry, material.unwrap_or_default(), recall).await
             }
             Action::Probe { entry } | Action::Revoke { entry, .. } => self.seen(entry),
             Action::Terminate { entry, .. } => {
@@ -140,7 +142,8 @@ impl DirectHost {
                 let (uid, machine, store) = (uid.clone(), machine.clone(), store.clone());
                 Seen::Swept { uid, machine, store }
             }
-        }
+        };
+        Some(seen)
     }
 
     /// Output from `offset`; where that is gone, from the oldest byte kept.
@@ -224,7 +227,13 @@ impl DirectHost {
         None
     }
 
-    async fn launch(self: &Arc<Self>, plan: &Plan, entry: &Entry, material: Material) -> Seen {
+    async fn launch(
+        self: &Arc<Self>,
+        plan: &Plan,
+        entry: &Entry,
+        material: Material,
+        recall: &Recall,
+    ) -> Seen {
         let request = match &plan.execution {
             Execution::Direct(direct) => bootstrap::request(plan, direct, entry.kind, material),
             Execution::Recorded => Err("the execution was changed before the launch".to_owned()),
@@ -242,7 +251,7 @@ impl DirectHost {
         let attempt = Attempt::new(request.nonce.as_deref(), limit, unusable);
         let Some(attempt) = self.remember(entry, attempt) else { return self.seen(entry) };
         // In a task of its own: a launch that is begun is never left without its end.
-        let begun = tokio::spawn(self.clone().begin(attempt.clone(), request));
+        let begun = tokio::spawn(self.clone().begin(attempt.clone(), request, recall.clone()));
         if begun.await.is_err() {
             attempt.settle(DirectSeen::Lost);
         }
@@ -264,9 +273,14 @@ impl DirectHost {
 
     /// Opens the channel, and sends the command once the far shell has shown that it runs our
     /// line.
-    async fn begin(self: Arc<Self>, attempt: Arc<Attempt>, request: bootstrap::Request) {
+    async fn begin(
+        self: Arc<Self>,
+        attempt: Arc<Attempt>,
+        request: bootstrap::Request,
+        recall: Recall,
+    ) {
         let taker = Box::new(Taker::new(attempt.clone(), self.spools.clone()));
-        let input = match self.pool.open_into(&request.line, taker).await {
+        let input = match self.pool.open_into(&request.line, taker, &recall).await {
             Ok(input) => input,
             // Without a nonce the exec is the command.
             Err(unopened) if unopened.sent && request.nonce.is_none() => {
@@ -349,10 +363,8 @@ mod tests {
     fn host() -> DirectHost {
         let connection = Connection { hops: Vec::new(), state_directory: None, sessions: 8 };
         let noted = Contacts::default().noted("scope", &connection);
-        DirectHost::new(
-            Dialer::default().pool(connection, Arc::new(Nothing), noted),
-            Spools::default(),
-        )
+        let pool = Dialer::default().pool("scope", connection, Arc::new(Nothing), noted);
+        DirectHost::new(pool, Spools::default())
     }
 
     fn entry(uid: &str, attempt: i32) -> Entry {

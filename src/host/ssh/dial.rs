@@ -12,13 +12,15 @@ use russh::keys::Algorithm;
 use russh::{Limits, Preferred, cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::auth::{self, Credentials};
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Leave, Login};
 use super::client::Client;
 use super::fault::{self, Broken, Stage};
 use super::gate::Gate;
+use super::place::Place;
+use super::progress::{Progress, Stage as Waits};
 use super::session::{Ending, Session, Shown};
 use super::socket::{Greeting, Socket, Switch, TripOnDrop};
 use super::trust::Trust;
@@ -41,6 +43,9 @@ const WORN_BYTES: u64 = 4 << 30;
 /// Messages that wait in the library for each channel's reader, who takes them at once. Behind
 /// them the connection stands still.
 const UNREAD: usize = 16;
+
+/// Of a name that stands for more addresses than this the rest is not tried.
+const MOST_ADDRESSES: usize = 16;
 
 /// What all dialling shares: the memory of refusals, the gate before each host, and how long
 /// a connection's keys are used.
@@ -79,92 +84,162 @@ impl From<Fault> for Undialled {
     }
 }
 
+/// Who dials, and what all of it is done with.
+pub(super) struct Dialling<'a> {
+    /// The namespace. Others' failures are not put down to it, nor its own to others.
+    pub(super) scope: &'a str,
+    pub(super) lookup: &'a dyn Lookup,
+    pub(super) etiquette: &'a Etiquette,
+    /// What is waited for is told there.
+    pub(super) progress: &'a Progress,
+}
+
+/// How far a dial has come: a hop that is reached, and which server that is.
+struct Reached {
+    session: Box<Session>,
+    place: Place,
+}
+
 /// Dials every hop of `connection`.
 ///
 /// # Errors
 /// The fault of the stage that failed, naming the hop if it is a jump host.
 pub(super) async fn dial(
     connection: &Connection,
-    lookup: &dyn Lookup,
-    etiquette: &Etiquette,
+    dialling: Dialling<'_>,
 ) -> Result<Session, Undialled> {
-    let mut below: Option<Box<Session>> = None;
+    let mut below: Option<Reached> = None;
     let last = connection.hops.len().saturating_sub(1);
     for (index, hop) in connection.hops.iter().enumerate() {
-        let reached =
-            reach(hop, below.take(), lookup, etiquette).await.map_err(|mut undialled| {
-                if index != last {
-                    undialled.fault.message =
-                        format!("via {}: {}", hop.name, undialled.fault.message);
-                }
-                undialled
-            })?;
-        below = Some(Box::new(reached));
+        let reached = dialling.reach(hop, below.take()).await.map_err(|mut undialled| {
+            if index != last {
+                undialled.fault.message = format!("via {}: {}", hop.name, undialled.fault.message);
+            }
+            undialled
+        })?;
+        below = Some(reached);
     }
-    let target = below.map(|session| *session);
+    let target = below.map(|reached| *reached.session);
     target.ok_or_else(|| Fault::new(Standing::HostUnusable, "the connection names no host").into())
 }
 
-/// Dials one hop, directly or through the session `below`.
-async fn reach(
-    hop: &Hop,
-    below: Option<Box<Session>>,
-    lookup: &dyn Lookup,
-    etiquette: &Etiquette,
-) -> Result<Session, Undialled> {
-    let resting = |(fault, until)| Undialled { fault, rests_until: Some(until) };
-    let trust = known_keys(hop, lookup).await?;
-    let _turn = etiquette.gate.enter(hop).await?;
-    let credentials = Credentials::read(hop, lookup).await?;
-    let key = Breaker::key(hop, &credentials);
-    etiquette.breaker.check(key).map_err(resting)?;
-    let mut greeted = meet(hop, below.as_deref(), trust, etiquette.wear).await?;
-    let _offer = etiquette.breaker.turn(key).await.map_err(resting)?;
-    log_in(&mut greeted, hop, credentials, &etiquette.breaker).await?;
-    Ok(greeted.into_session(below))
+impl Dialling<'_> {
+    /// Dials one hop, directly or through the session `below`. The turn at the gate is taken
+    /// for this hop alone, when all before it stand.
+    async fn reach(&self, hop: &Hop, below: Option<Reached>) -> Result<Reached, Undialled> {
+        let resting = |(fault, until)| Undialled { fault, rests_until: Some(until) };
+        let (scope, etiquette) = (self.scope, self.etiquette);
+        let trust = known_keys(hop, self.lookup).await?;
+        let credentials = Credentials::read(hop, self.lookup).await?;
+        self.progress.tell(hop, Waits::Connection);
+        let (way, place) = match &below {
+            None => {
+                let resolved = Resolved::of(hop).await?;
+                let place = resolved.place(hop)?;
+                (Way::Direct(resolved), place)
+            }
+            Some(reached) => {
+                let place = reached.place.then(&hop.address, hop.port);
+                (Way::Through(&reached.session), place)
+            }
+        };
+        let login = Login::new(scope, &place, hop, &credentials);
+        etiquette.breaker.check(&login).map_err(resting)?;
+        self.progress.tell(hop, Waits::Turn);
+        let turn = etiquette.gate.enter(scope, &place).await?;
+        // Others may have been refused meanwhile.
+        etiquette.breaker.check(&login).map_err(resting)?;
+        let mut greeted = self.meet(hop, &way, trust).await?;
+        self.progress.tell(hop, Waits::Authentication);
+        let leave = etiquette.breaker.turn(login).await.map_err(resting)?;
+        log_in(&mut greeted, hop, credentials, (&etiquette.breaker, leave)).await?;
+        drop(turn);
+        let session = greeted.into_session(below.map(|reached| reached.session));
+        Ok(Reached { session: Box::new(session), place })
+    }
+
+    /// Connects and shakes hands. Where fingerprints alone say which key is the host's, they do
+    /// not say of what kind it is: a server that shows another of its keys is asked for the rest.
+    async fn meet(&self, hop: &Hop, way: &Way<'_>, mut trust: Trust) -> Result<Greeted, Fault> {
+        let mut mismatch: Option<Fault> = None;
+        loop {
+            let shown = Arc::new(OnceLock::new());
+            let fault = match self.greet(hop, way, (&trust, &shown)).await {
+                Ok(greeted) => return Ok(greeted),
+                Err(fault) => fault,
+            };
+            let missed = fault.cause == Cause::Standing(Standing::HostKeyMismatch);
+            match (shown.get(), mismatch.take()) {
+                (Some(shown), earlier) if missed && trust.pass_over(&shown.kind) => {
+                    mismatch = Some(earlier.unwrap_or(fault));
+                }
+                // It has no key of a further kind.
+                (None, Some(earlier))
+                    if fault.cause == Cause::Standing(Standing::NoCommonAlgorithm) =>
+                {
+                    return Err(earlier);
+                }
+                (Some(_), Some(earlier)) if missed => return Err(earlier),
+                (Some(_) | None, Some(_) | None) => return Err(fault),
+            }
+        }
+    }
+
+    async fn greet(
+        &self,
+        hop: &Hop,
+        way: &Way<'_>,
+        (trust, shown): (&Trust, &Arc<OnceLock<Shown>>),
+    ) -> Result<Greeted, Fault> {
+        self.progress.tell(hop, Waits::Connection);
+        let (limit, wear) = (hop.timeouts.connect, self.etiquette.wear);
+        match way {
+            Way::Direct(resolved) => {
+                let deadline = Instant::now() + limit.saturating_sub(resolved.took);
+                let tcp = connect(hop, &resolved.addresses, deadline).await?;
+                self.progress.tell(hop, Waits::Handshake);
+                shake(tcp, hop, (trust, shown), wear).await
+            }
+            Way::Through(jump) => {
+                let tunnel = timeout(limit, jump.tunnel(&hop.address, hop.port)).await;
+                let tunnel = tunnel.unwrap_or_else(|_| Err(connect_timeout(hop)))?;
+                self.progress.tell(hop, Waits::Handshake);
+                shake(tunnel, hop, (trust, shown), wear).await
+            }
+        }
+    }
 }
 
-/// Connects and shakes hands. Where fingerprints alone say which key is the host's, they do not
-/// say of what kind it is: a server that shows another of its keys is asked for the rest.
-async fn meet(
-    hop: &Hop,
-    below: Option<&Session>,
-    mut trust: Trust,
-    wear: Wear,
-) -> Result<Greeted, Fault> {
-    let mut mismatch: Option<Fault> = None;
-    loop {
-        let deadline = Instant::now() + hop.timeouts.connect;
-        let shown = Arc::new(OnceLock::new());
-        let shaken = match below {
-            None => {
-                let tcp = connect(hop, deadline).await?;
-                shake(tcp, hop, (&trust, &shown), wear).await
+/// The way to one hop.
+enum Way<'a> {
+    Direct(Resolved),
+    Through(&'a Session),
+}
+
+/// What a hop's name stands for.
+struct Resolved {
+    addresses: Vec<SocketAddr>,
+    /// It counts as time for connecting.
+    took: Duration,
+}
+
+impl Resolved {
+    async fn of(hop: &Hop) -> Result<Self, Fault> {
+        let began = Instant::now();
+        let resolving = tokio::net::lookup_host((hop.address.as_str(), hop.port));
+        match timeout(hop.timeouts.connect, resolving).await {
+            Ok(Ok(addresses)) => {
+                let addresses = addresses.take(MOST_ADDRESSES).collect();
+                Ok(Self { addresses, took: began.elapsed() })
             }
-            Some(jump) => {
-                let tunnel = timeout_at(deadline, jump.tunnel(&hop.address, hop.port)).await;
-                let tunnel = tunnel.unwrap_or_else(|_| Err(connect_timeout(hop)))?;
-                shake(tunnel, hop, (&trust, &shown), wear).await
-            }
-        };
-        let fault = match shaken {
-            Ok(greeted) => return Ok(greeted),
-            Err(fault) => fault,
-        };
-        let missed = fault.cause == Cause::Standing(Standing::HostKeyMismatch);
-        match (shown.get(), mismatch.take()) {
-            (Some(shown), earlier) if missed && trust.pass_over(&shown.kind) => {
-                mismatch = Some(earlier.unwrap_or(fault));
-            }
-            // It has no key of a further kind.
-            (None, Some(earlier))
-                if fault.cause == Cause::Standing(Standing::NoCommonAlgorithm) =>
-            {
-                return Err(earlier);
-            }
-            (Some(_), Some(earlier)) if missed => return Err(earlier),
-            (Some(_) | None, Some(_) | None) => return Err(fault),
+            Ok(Err(error)) => Err(unresolved(hop, &error.to_string())),
+            Err(_) => Err(unresolved(hop, "no answer in time")),
         }
+    }
+
+    fn place(&self, hop: &Hop) -> Result<Place, Fault> {
+        let place = Place::of(self.addresses.iter().map(SocketAddr::ip), hop.port);
+        place.ok_or_else(|| unresolved(hop, "the name has no address"))
     }
 }
 
@@ -189,17 +264,15 @@ async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
     Ok(Trust::new(&hop.address, hop.port, &text, &hop.host_keys.fingerprints))
 }
 
-/// Resolves and connects, trying every address within the one deadline.
-async fn connect(hop: &Hop, deadline: Instant) -> Result<TcpStream, Fault> {
-    let resolving = tokio::net::lookup_host((hop.address.as_str(), hop.port));
-    let addresses: Vec<SocketAddr> = match timeout_at(deadline, resolving).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(unresolved(hop, &error.to_string())),
-        Err(_) => return Err(unresolved(hop, "no answer in time")),
-    };
+/// Connects, trying every address within the one deadline.
+async fn connect(
+    hop: &Hop,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, Fault> {
     let mut failed: Option<Fault> = None;
     let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
+    for &address in addresses {
         let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
         left = left.saturating_sub(1);
         let fault = match timeout(share, TcpStream::connect(address)).await {
@@ -314,9 +387,8 @@ async fn log_in(
     greeted: &mut Greeted,
     hop: &Hop,
     credentials: Credentials,
-    breaker: &Breaker,
+    (breaker, leave): (&Breaker, Leave),
 ) -> Result<(), Fault> {
-    let key = Breaker::key(hop, &credentials);
     let limit = hop.timeouts.authenticate;
     let asked = auth::authenticate(&mut greeted.handle, hop, credentials);
     let answer = match timeout(limit, asked).await {
@@ -327,7 +399,7 @@ async fn log_in(
         }
     };
     let Err(mut fault) = answer else {
-        breaker.settle(key, None);
+        breaker.settle(leave, None);
         return Ok(());
     };
     if greeted.handle.is_closed() {
@@ -340,7 +412,7 @@ async fn log_in(
     // offering them would be punished alike.
     let hung_up = matches!(fault.cause, Cause::Transient(Transient::ConnectionLost));
     if hung_up || fault.cause == Cause::Standing(Standing::AuthenticationRejected) {
-        breaker.settle(key, Some(&fault));
+        breaker.settle(leave, Some(&fault));
     }
     Err(fault)
 }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod breaker;
+mod budget;
 mod client;
 mod dial;
 mod effort;
@@ -12,7 +13,9 @@ mod exec;
 mod fault;
 mod gate;
 mod outlet;
+mod place;
 mod pool;
+mod progress;
 mod pump;
 mod session;
 mod socket;
@@ -38,14 +41,15 @@ impl Dialer {
         Self(Arc::new(dial::Etiquette { wear, ..dial::Etiquette::default() }))
     }
 
-    /// The connections to one machine, for one namespace. Nothing is dialled yet; what comes
-    /// of dialling is noted in `contact`.
+    /// The connections to one machine, for one namespace, the `scope`. Nothing is dialled yet;
+    /// what comes of dialling is noted in `contact`.
     pub(crate) fn pool(
         &self,
+        scope: &str,
         connection: Connection,
         lookup: Arc<dyn Lookup>,
         contact: Noted,
     ) -> Arc<Pool> {
-        Pool::new(connection, lookup, contact, self.0.clone())
+        Pool::new(scope, connection, (lookup, contact), self.0.clone())
     }
 }

@@ -1,9 +1,11 @@
 //! One machine's connections: shared by many commands, bounded, and renewed when they end.
 //!
-//! One dial at a time; all who wait share it. A failed dial is remembered for a while, so that
+//! One dial at a time; all who wait share it, and it ends soon after the last of them has gone.
+//! A failed dial is remembered for a while, so that
 //! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
 
 mod lease;
+mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,14 +16,16 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::lease::Lease;
-use super::dial::{Etiquette, Undialled, dial};
+use self::wait::Waiting;
+use super::dial::{Dialling, Etiquette, Undialled, dial};
 use super::exec::{self, Started, Unopened};
 use super::outlet::Outlet;
+use super::progress::Progress;
 use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
 use crate::host::contact::Noted;
-use crate::host::{ExecChannel, HostFacts, Input, Lookup, Sink, Transport};
+use crate::host::{ExecChannel, HostFacts, Input, Lookup, Recall, Sink, Transport};
 
 /// An unused connection is closed after this long.
 const IDLE: Duration = Duration::from_secs(300);
@@ -46,12 +50,16 @@ const EVENTS: usize = 8;
 
 /// The connections to one machine, for one namespace.
 pub(crate) struct Pool {
+    /// The namespace.
+    scope: String,
     connection: Connection,
     lookup: Arc<dyn Lookup>,
     contact: Noted,
     etiquette: Arc<Etiquette>,
     state: Mutex<State>,
     changed: Notify,
+    /// What the dial that is under way waits for.
+    progress: Progress,
     /// Ends a dial that is under way at shutdown.
     closing: CancellationToken,
 }
@@ -59,6 +67,8 @@ pub(crate) struct Pool {
 struct State {
     live: Vec<Live>,
     dialing: bool,
+    /// How many wait for a session.
+    waiting: usize,
     rest: Option<Rest>,
     failures: u32,
     /// Sessions per connection; learned downwards when the server refuses one, for a while.
@@ -98,15 +108,16 @@ enum Turn {
 
 impl Pool {
     pub(super) fn new(
+        scope: &str,
         connection: Connection,
-        lookup: Arc<dyn Lookup>,
-        contact: Noted,
+        (lookup, contact): (Arc<dyn Lookup>, Noted),
         etiquette: Arc<Etiquette>,
     ) -> Arc<Self> {
         let limit = sessions(&connection);
         let state = State {
             live: Vec::new(),
             dialing: false,
+            waiting: 0,
             rest: None,
             failures: 0,
             limit,
@@ -117,19 +128,37 @@ impl Pool {
             made: 0,
         };
         let state = Mutex::new(state);
+        let scope = scope.to_owned();
         let (changed, closing) = (Notify::new(), CancellationToken::new());
-        Arc::new(Self { connection, lookup, contact, etiquette, state, changed, closing })
+        let progress = Progress::default();
+        Arc::new(Self {
+            scope,
+            connection,
+            lookup,
+            contact,
+            etiquette,
+            state,
+            changed,
+            progress,
+            closing,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `line` on some connection; tried elsewhere while it certainly did not start.
-    pub(super) async fn start(self: &Arc<Self>, line: &str) -> Result<Started, Unopened> {
+    /// Runs `line` on some connection; tried elsewhere while it certainly did not start. The
+    /// wait for a connection ends when it is recalled.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        line: &str,
+        recall: &Recall,
+    ) -> Result<Started, Unopened> {
         let mut tries = 1;
         loop {
-            let lease = self.lease().await.map_err(|fault| Unopened { fault, sent: false })?;
+            let lease = recall.unless_failed(self.lease()).await;
+            let lease = lease.map_err(|fault| Unopened { fault, sent: false })?;
             match exec::start(lease, line).await {
                 Err(unopened) if !unopened.sent && elsewhere(&unopened.fault) && tries < TRIES => {
                     tries += 1;
@@ -147,8 +176,9 @@ impl Pool {
         self: &Arc<Self>,
         line: &str,
         sink: Box<dyn Sink>,
+        recall: &Recall,
     ) -> Result<mpsc::Sender<Input>, Unopened> {
-        let started = self.start(line).await?;
+        let started = self.start(line, recall).await?;
         let (input, inputs) = mpsc::channel(INPUTS);
         started.pump(inputs, Outlet::Sink(sink));
         Ok(input)
@@ -224,6 +254,7 @@ impl Pool {
 
     async fn lease(self: &Arc<Self>) -> Result<Lease, Fault> {
         let deadline = Instant::now() + self.dial_limit() + TURN_LIMIT;
+        let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -242,6 +273,13 @@ impl Pool {
                 return Err(self.no_turn());
             }
         }
+    }
+
+    /// What is waited for while a connection is being made; `None` while none is, or another
+    /// one stands.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        let none_stands = self.lock().serving() == 0;
+        self.progress.told().filter(|_| none_stands)
     }
 
     fn no_turn(&self) -> Fault {
@@ -312,9 +350,16 @@ impl Pool {
 
     async fn dial(self: Arc<Self>, epoch: u64) {
         let dialing = Dialing(self.clone());
+        let dialling = Dialling {
+            scope: &self.scope,
+            lookup: self.lookup.as_ref(),
+            etiquette: &self.etiquette,
+            progress: &self.progress,
+        };
         let dialled = tokio::select! {
-            dialled = dial(&self.connection, self.lookup.as_ref(), &self.etiquette) => dialled,
+            dialled = dial(&self.connection, dialling) => dialled,
             () = self.closing.cancelled() => Err(closing().into()),
+            () = self.unwanted() => return,
         };
         let unwanted = self.settle(dialled, epoch);
         drop(dialing);
@@ -432,6 +477,7 @@ struct Dialing(Arc<Pool>);
 impl Drop for Dialing {
     fn drop(&mut self) {
         self.0.lock().dialing = false;
+        self.0.progress.end();
         self.0.changed.notify_waiters();
     }
 }
@@ -462,7 +508,8 @@ pub(crate) struct Link(pub(crate) Arc<Pool>);
 #[async_trait]
 impl Transport for Link {
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault> {
-        let started = self.0.start(line).await.map_err(|unopened| unopened.fault)?;
+        let started =
+            self.0.start(line, &Recall::new()).await.map_err(|unopened| unopened.fault)?;
         let (input, inputs) = mpsc::channel(INPUTS);
         let (events, received) = mpsc::channel(EVENTS);
         started.pump(inputs, Outlet::queue(events));

@@ -10,6 +10,7 @@ use super::Supervisor;
 use crate::api::RemoteCommand;
 use crate::core::stage::{Attempt, Place, Stage};
 use crate::journal::Saved;
+use crate::operator::hearing::Hearing;
 use crate::operator::wishes::Wishes;
 use crate::operator::{closing, ledger};
 use crate::step::Reach;
@@ -102,13 +103,19 @@ impl Supervisor {
     /// Sweeps the host once the result is acknowledged and all output was written. Only the
     /// supervisor that brought it about does: a restarted operator must not call on every host
     /// that ever ran something.
-    pub(super) async fn sweep(&mut self, wishes: &Wishes, stage: &Stage) {
+    pub(super) async fn sweep(&mut self, object: &RemoteCommand, wishes: &Wishes, stage: &Stage) {
         let sweep = closing::sweep_of(stage, &wishes.plan.uid)
             .filter(|_| self.ended_here && self.following.is_delivered());
         let Some((action, connection)) = sweep else { return };
-        if let Some(sweep) = Saved::harmless(action, stage)
-            && closing::sweep(&self.ways, &wishes.plan, &sweep, &connection).await
-        {
+        let Some(sweep) = Saved::harmless(action, stage) else { return };
+        let mut hearing = Hearing::new(&self.seat.object, object);
+        let swept = tokio::select! {
+            swept = closing::sweep(&self.ways, &wishes.plan, &sweep, &connection) => swept,
+            // What is left is swept with the object.
+            () = hearing.wish_changes() => false,
+            () = self.context.stop.cancelled() => false,
+        };
+        if swept {
             self.context.swept.note(&self.seat.key.uid, stage);
         }
     }
