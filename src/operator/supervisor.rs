@@ -7,6 +7,7 @@
 
 mod entrance;
 mod obstacles;
+mod overwritten;
 mod showing;
 mod waiting;
 
@@ -127,8 +128,9 @@ impl Supervisor {
             if self.context.stop.is_cancelled() {
                 return object;
             }
-            self.notice_other_writers(&object);
+            self.notice_other_writers(&object).await;
             let wishes = wishes(&object, &self.context.remote_hosts);
+            self.put_right(&object, &wishes).await;
             let next = match self.stage.take() {
                 None => self.leave_alone(&object).await,
                 Some(stage) if wishes.asked.delete && self.leaves_nothing(&stage) => {
@@ -160,16 +162,19 @@ impl Supervisor {
                 None
             }
         };
+        self.notice_forged_end(object);
     }
 
     /// A later stage than ours was written by another operator: go on from that.
-    fn notice_other_writers(&mut self, object: &Arc<RemoteCommand>) {
+    async fn notice_other_writers(&mut self, object: &Arc<RemoteCommand>) {
         let revision = |object: &RemoteCommand| stage::shown(object).map(|shown| shown.revision);
         let ours = self.stage.as_ref().map(|stage| stage.revision);
         if let Some(stored) = self.overtaken.take() {
+            self.give_way(&stored).await;
             self.adopt(&stored);
         } else if ours.is_some() && revision(object) > ours {
             info!(name = self.seat.key.name, "another operator has gone on with it");
+            self.give_way(object).await;
             self.adopt(object);
         }
     }

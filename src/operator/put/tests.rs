@@ -158,7 +158,7 @@ async fn another_stage_of_the_same_or_a_later_revision_is_somebody_elses() {
 async fn what_we_wrote_last_is_no_base_for_a_stage_that_was_decided_from_another() {
     let (server, client) = Server::start([]).await;
     let status = RemoteCommandStatus { stage: Some(record(2)), ..Default::default() };
-    let known = Known { resource_version: "5".to_owned(), status };
+    let known = Known { resource_version: "5".to_owned(), status, displaced: Vec::new() };
     let answer = put(client, &request(object("1", 2)), Some(known), false).await;
     assert!(matches!(answer, Answer::Written(_)), "{answer:?}");
     assert_eq!(server.calls(), ["GET", "PUT"], "it is read before it is written");

@@ -71,6 +71,11 @@ impl Supervisor {
             }
             self.showing.output = of;
         }
+        let (uid, generation) = (&self.seat.key.uid, object.metadata.generation);
+        if let Some(until) = self.context.disputes.pause(uid, generation) {
+            return Some(until);
+        }
+        self.context.disputes.note(uid, generation);
         entry.show(stage, status).await;
         self.showing.at = Instant::now();
         None
