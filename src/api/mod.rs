@@ -5,6 +5,7 @@
 //! ([`plan`]); from what is known another makes a status ([`conditions`]). Not here: I/O of
 //! any kind, and what to do next (`core`).
 
+pub mod bounds;
 pub mod command;
 pub mod conditions;
 pub mod connection;

@@ -123,6 +123,8 @@ fn strip_nulls(value: &mut Value) {
 }
 
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -187,7 +187,8 @@ impl Supervisor {
         mut stage: Stage,
     ) -> Next {
         let now = Now { at: Timestamp::now(), seed: rand::random() };
-        wishes.asked.poke.push_str(&self.what_may_mend(object, &wishes, &stage).await);
+        let versions = self.what_may_mend(object, &wishes, &stage).await;
+        wishes.may_be_mended_by(&versions);
         if let Err(unavailable) = self.admit(&mut wishes, &stage, &now).await {
             return self.retry(stage, &unavailable.to_string());
         }

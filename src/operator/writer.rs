@@ -375,7 +375,8 @@ impl Task {
         let Some(announcer) = self.announcer.as_ref().filter(|_| pending.logged.is_none()) else {
             return;
         };
-        let note = format!("its status is not up to date, because the API server refuses it: {why}");
+        let note =
+            format!("its status is not up to date, because the API server refuses it: {why}");
         let (warning, reason) = (true, "StatusRefused".to_owned());
         let announcement = Announcement { warning, reason, action: "Showing", note };
         announcer.tell(pending.request.base.object_ref(&()), announcement);

@@ -96,10 +96,8 @@ async fn an_outcome_is_final_within_its_run() {
         table.push((&changed, FINAL));
         fenced(&desk, name, &["{phase: Running, run: 1, attempt: 1}", &end], &table).await;
     }
-    let never_started = [
-        "{phase: Failed, reason: ConnectionRefused, run: 1, \
-          stage: {version: 1, revision: 1, over: true}}",
-    ];
+    let never_started = ["{phase: Failed, reason: ConnectionRefused, run: 1, \
+          stage: {version: 1, revision: 1, over: true}}"];
     let table =
         [("{attempt: 1}", FINAL), ("{evidence: NeverStarted}", FINAL), ("{message: m}", "")];
     fenced(&desk, "never-started", &never_started, &table).await;

@@ -14,9 +14,9 @@ use super::Supervisor;
 use crate::api::{Phase, RemoteCommand};
 use crate::core::outcome::Ending;
 use crate::core::stage::Stage;
+use crate::operator::ledger;
 use crate::operator::memory::Author;
 use crate::operator::wishes::Wishes;
-use crate::operator::ledger;
 
 /// When to look again at a status that may be the one of a write of ours under way.
 const UNSETTLED: Duration = Duration::from_millis(500);
