@@ -77,9 +77,7 @@ async fn whatever_else_is_written_by_hand_is_put_right_too() {
         let before = world.commands().get("forged").await.unwrap().status.unwrap();
         forge(&world, "forged", status.clone()).await;
         let what = format!("{status} is put right");
-        world
-            .until("forged", &what, |object| object.status.as_ref() == Some(&before))
-            .await;
+        world.until("forged", &what, |object| object.status.as_ref() == Some(&before)).await;
     }
     std::fs::write(world.file("gate"), "").unwrap();
     world.shows("forged", "Failed", "NonZeroExit").await;
@@ -102,8 +100,7 @@ async fn somebody_who_keeps_writing_is_answered_ever_more_rarely_and_the_end_sti
     };
     let _ = tokio::time::timeout(Duration::from_secs(20), fight).await;
     std::fs::write(world.file("gate"), "").unwrap();
-    let versions =
-        world.versions(&first, |object| word(object) == "Failed/NonZeroExit").await;
+    let versions = world.versions(&first, |object| word(object) == "Failed/NonZeroExit").await;
     let ours = versions.iter().filter(|object| word(object) == "Running/Running").count();
     assert!(ours <= 14, "it was put right {ours} times in 20 s");
 }
@@ -113,9 +110,9 @@ async fn somebody_who_keeps_writing_is_answered_ever_more_rarely_and_the_end_sti
 async fn what_was_written_while_no_operator_was_there_is_put_right_by_the_next() {
     let world = World::new().await;
     waits_for_gate(&world, "forged", json!({})).await;
-    world.kill_operator().await;
+    world.kill_operator(0);
     forge(&world, "forged", succeeded()).await;
-    world.start_operator();
+    world.restart_operator(0);
     world.shows("forged", "Running", "Running").await;
     let note = world.tells("forged", "StatusOverwritten").await;
     assert!(note.contains("phase"), "{note}");
