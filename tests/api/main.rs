@@ -7,6 +7,7 @@ mod change;
 mod creation;
 mod defaults;
 mod desk;
+mod extremes;
 mod fences;
 mod generated;
 mod kubectl;
