@@ -172,7 +172,7 @@ fn stage(ways: &[String], texts: &[String], found: &[Survivor], kind: usize) -> 
         traces: ways.iter().skip(1).map(|way| trace(way)).collect(),
         outcome: (kind < 3).then_some(outcome),
         attempts: vec![past(texts); HISTORY],
-        deleting: (kind % 2 == 0).then_some(deleting),
+        deleting: kind.is_multiple_of(2).then_some(deleting),
         ..Stage::default()
     };
     // As `decide` leaves them: together they are within the bound.
