@@ -59,6 +59,10 @@ impl Supervisor {
         if status == *shown {
             return None;
         }
+        let (uid, generation) = (&self.seat.key.uid, object.metadata.generation);
+        if let Some(until) = self.context.disputes.pause(uid, generation) {
+            return Some(until);
+        }
         let mut without_output = status.clone();
         without_output.output.clone_from(&shown.output);
         if without_output == *shown {
@@ -70,10 +74,6 @@ impl Supervisor {
                 return Some(due);
             }
             self.showing.output = of;
-        }
-        let (uid, generation) = (&self.seat.key.uid, object.metadata.generation);
-        if let Some(until) = self.context.disputes.pause(uid, generation) {
-            return Some(until);
         }
         self.context.disputes.note(uid, generation);
         entry.show(stage, status).await;
