@@ -10,6 +10,8 @@ mod ends;
 mod farewells;
 #[path = "operator/faults.rs"]
 mod faults;
+#[path = "operator/forgeries.rs"]
+mod forgeries;
 #[path = "sessions/foul.rs"]
 mod foul;
 #[path = "operator/foul.rs"]

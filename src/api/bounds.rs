@@ -1,195 +1,110 @@
-//! Bounds of durations that would hurt others if they could be anything: how long a host is
-//! connected to, and how often it is asked.
+//! The bounds of a status, in one place: whatever is known, however long a host or a tenant makes
+//! it, a status can be stored.
 //!
-//! The API server refuses what is out of bounds in what is new or changed. What was stored before
-//! there were bounds can still be changed otherwise and deleted; it is carried out with the bound
-//! in its place. `remote-command run` refuses it: a file is written for it now.
+//! | what | at most |
+//! |---|---|
+//! | the whole status, as JSON | [`WHOLE`] bytes, for every stage within its own bounds |
+//! | `stage` | as [`core::bounds`](crate::core::bounds) has it: never cut here, or what is known would be lost |
+//! | `message`, and each condition's | [`MESSAGE_CHARS`](crate::core::bounds::MESSAGE_CHARS) characters, [`MESSAGE_BYTES`](crate::core::bounds::MESSAGE_BYTES) |
+//! | `reason`, `evidence`, `signal`, everywhere | [`WORD_CHARS`](crate::core::bounds::WORD_CHARS) characters |
+//! | `conditions` | [`CONDITIONS`] |
+//! | `attempts` | the last [`HISTORY`] |
+//! | `leftRunning` | the first [`PROCESSES`], a name [`COMMAND_CHARS`] characters |
+//! | `output.location` | [`LOCATION_CHARS`] characters |
+//! | a tail | `spec.output.tailBytes`, twice that as JSON, and half of what the rest leaves of the whole |
+//!
+//! JSON is counted as the API server writes it, which has six bytes for a control character.
 
-use std::time;
+use super::status::{OutputStatus, RemoteCommandStatus};
+use crate::core::bounds::{COMMAND_CHARS, PROCESSES, json_bytes, message, word};
+use crate::core::foreign::printable;
+use crate::core::stage::HISTORY;
 
-use kube::core::{Message, Rule};
+/// Bytes of a whole status: an object has 1.5 MiB in etcd, of which most is the spec's.
+pub const WHOLE: usize = 256 * 1024;
+/// Conditions; the schema takes no more.
+pub const CONDITIONS: usize = 16;
+/// Characters of a place where output is kept.
+pub const LOCATION_CHARS: usize = 1024;
 
-use super::command::RemoteCommandSpec;
-use super::duration::{Duration, PATTERN};
-use super::host::RemoteHostSpec;
-use super::invalid::{InvalidSpec, duration};
-use crate::core::connection::LONGEST_STAGE;
-
-/// What a duration may be, and the words for it.
-pub(super) struct Bounds {
-    least: time::Duration,
-    most: time::Duration,
-    /// CEL: true for a duration `self` within them.
-    rule: &'static str,
-    sentence: &'static str,
-}
-
-/// Of connecting, handshake and authentication.
-const STAGE: Bounds = Bounds {
-    least: time::Duration::ZERO,
-    most: LONGEST_STAGE,
-    rule: "duration(self) <= duration('5m')",
-    sentence: "connect, handshake and authenticate are at most 5m each",
-};
-
-/// Between two questions whether a connection is alive.
-const KEEP_ALIVE: Bounds = Bounds {
-    least: time::Duration::from_secs(1),
-    most: time::Duration::from_secs(600),
-    rule: "duration(self) >= duration('1s') && duration(self) <= duration('10m')",
-    sentence: "keepAlive.interval is at least 1s and at most 10m",
-};
-
-/// Between two tries.
-const PAUSE: Bounds = Bounds {
-    least: time::Duration::from_millis(100),
-    most: super::duration::MAX,
-    rule: "duration(self) >= duration('100ms')",
-    sentence: "initial and max of retry.backoff are at least 100ms",
-};
-
-pub fn stage() -> Rule {
-    STAGE.rule()
-}
-
-pub fn keep_alive() -> Rule {
-    KEEP_ALIVE.rule()
-}
-
-pub fn pause() -> Rule {
-    PAUSE.rule()
-}
-
-impl Bounds {
-    /// What is no duration at all has a sentence of its own.
-    fn rule(&self) -> Rule {
-        let rule = format!(
-            "(oldSelf.hasValue() && oldSelf.value() == self) || !self.matches('{PATTERN}') \
-             || ({})",
-            self.rule
-        );
-        let message = Message::Message(self.sentence.to_owned());
-        Rule::new(rule).message(message).optional_old_self(true)
+/// The status, cut to its bounds.
+pub fn bounded(mut status: RemoteCommandStatus, tail_bytes: i32) -> RemoteCommandStatus {
+    for text in [&mut status.reason, &mut status.evidence, &mut status.signal] {
+        text.as_mut().map(word);
     }
-
-    fn clamped(
-        &self,
-        field: &'static str,
-        written: &Duration,
-    ) -> Result<time::Duration, InvalidSpec> {
-        Ok(duration(field, written)?.clamp(self.least, self.most))
-    }
-
-    fn holds(&self, field: &'static str, written: &Duration) -> Result<(), InvalidSpec> {
-        let long = duration(field, written)?;
-        if (self.least..=self.most).contains(&long) {
-            return Ok(());
+    status.message.as_mut().map(message);
+    if let Some(conditions) = &mut status.conditions {
+        conditions.truncate(CONDITIONS);
+        for condition in conditions {
+            word(&mut condition.reason);
+            message(&mut condition.message);
         }
-        let found = written.as_str().to_owned();
-        Err(InvalidSpec::OutOfBounds { field, found, sentence: self.sentence })
     }
-}
-
-/// How long a stage of making a connection may last: the bound for what is stored beyond it.
-pub(super) fn stage_limit(
-    field: &'static str,
-    written: &Duration,
-) -> Result<time::Duration, InvalidSpec> {
-    STAGE.clamped(field, written)
-}
-
-/// The pause between two questions: the nearest bound for what is stored beyond one.
-pub(super) fn keep_alive_interval(written: &Duration) -> Result<time::Duration, InvalidSpec> {
-    KEEP_ALIVE.clamped("spec.keepAlive.interval", written)
-}
-
-/// The pause between two tries: the least for what is stored below it.
-pub(super) fn backoff(
-    field: &'static str,
-    written: &Duration,
-) -> Result<time::Duration, InvalidSpec> {
-    PAUSE.clamped(field, written)
-}
-
-/// Whether the API server would let this command in, as far as its durations go.
-///
-/// # Errors
-/// The first that is out of bounds, with the sentence that the API server says.
-pub fn check(spec: &RemoteCommandSpec) -> Result<(), InvalidSpec> {
-    let timeouts = &spec.timeouts;
-    let stages = [
-        ("spec.timeouts.connect", &timeouts.connect),
-        ("spec.timeouts.handshake", &timeouts.handshake),
-        ("spec.timeouts.authenticate", &timeouts.authenticate),
-    ];
-    for (field, written) in stages {
-        written.iter().try_for_each(|written| STAGE.holds(field, written))?;
-    }
-    let backoff = &spec.retry.backoff;
-    PAUSE.holds("spec.retry.backoff.initial", &backoff.initial)?;
-    PAUSE.holds("spec.retry.backoff.max", &backoff.max)?;
-    spec.host.as_ref().map_or(Ok(()), check_host)
-}
-
-/// The same for a host.
-///
-/// # Errors
-/// As for [`check`].
-pub fn check_host(spec: &RemoteHostSpec) -> Result<(), InvalidSpec> {
-    let timeouts = &spec.timeouts;
-    STAGE.holds("spec.timeouts.connect", &timeouts.connect)?;
-    STAGE.holds("spec.timeouts.handshake", &timeouts.handshake)?;
-    STAGE.holds("spec.timeouts.authenticate", &timeouts.authenticate)?;
-    KEEP_ALIVE.holds("spec.keepAlive.interval", &spec.keep_alive.interval)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn host(fields: &Value) -> RemoteHostSpec {
-        let mut spec = json!({
-            "address": "a", "user": "u", "hostKeys": {"knownHosts": "x"},
-            "credentials": {"secretRef": {"name": "s"}},
-        });
-        for (name, value) in fields.as_object().unwrap() {
-            spec[name] = value.clone();
+    if let Some(attempts) = &mut status.attempts {
+        attempts.drain(..attempts.len().saturating_sub(HISTORY));
+        for attempt in attempts {
+            for text in [&mut attempt.reason, &mut attempt.evidence, &mut attempt.signal] {
+                text.as_mut().map(word);
+            }
         }
-        serde_json::from_value(spec).unwrap()
     }
-
-    #[test]
-    fn what_is_out_of_bounds_is_refused_with_the_sentence_of_the_api_server() {
-        for (fields, within) in [
-            (json!({}), true),
-            (json!({"timeouts": {"connect": "5m", "handshake": "300s"}}), true),
-            (json!({"timeouts": {"connect": "5m1ms"}}), false),
-            (json!({"timeouts": {"handshake": "8760h"}}), false),
-            (json!({"timeouts": {"authenticate": "6m"}}), false),
-            (json!({"keepAlive": {"interval": "1s"}}), true),
-            (json!({"keepAlive": {"interval": "999ms"}}), false),
-            (json!({"keepAlive": {"interval": "11m"}}), false),
-        ] {
-            assert_eq!(check_host(&host(&fields)).is_ok(), within, "{fields}");
+    if let Some(found) = &mut status.left_running {
+        found.truncate(PROCESSES);
+        for process in found {
+            process.command = printable(&process.command, COMMAND_CHARS);
         }
-        let refused = check_host(&host(&json!({"timeouts": {"connect": "1h"}}))).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "spec.timeouts.connect is \"1h\": connect, handshake and authenticate are at most 5m \
-             each"
-        );
     }
+    let output = status.output.take();
+    let rest = WHOLE.saturating_sub(size(&status));
+    status.output = output.map(|output| with_tails(output, tail_bytes, rest));
+    status
+}
 
-    #[test]
-    fn what_was_stored_out_of_bounds_is_carried_out_with_the_bound() {
-        let long = stage_limit("spec.timeouts.connect", &Duration::new("8760h"));
-        assert_eq!(long.unwrap(), LONGEST_STAGE);
-        let short = keep_alive_interval(&Duration::new("1ms"));
-        assert_eq!(short.unwrap(), time::Duration::from_secs(1));
-        let soon = backoff("spec.retry.backoff.initial", &Duration::new("1ms"));
-        assert_eq!(soon.unwrap(), time::Duration::from_millis(100));
-        assert!(backoff("spec.retry.backoff.initial", &Duration::new("soon")).is_err());
+/// How many bytes a status has as JSON.
+pub fn size(status: &RemoteCommandStatus) -> usize {
+    let text = serde_json::to_string(status).unwrap_or_default();
+    // The quotes and escapes are there by now; what the API server escapes besides is not.
+    let besides = |character| match character {
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => json_bytes(character),
+        other => other.len_utf8(),
+    };
+    text.chars().map(besides).fold(0, usize::saturating_add)
+}
+
+/// A text cut by one of the bounds of [`core::bounds`](crate::core::bounds).
+pub fn shortened(text: &str, bound: fn(&mut String)) -> String {
+    let mut text = text.to_owned();
+    bound(&mut text);
+    text
+}
+
+/// Room for the numbers and names of the output's fields.
+const FIELDS: usize = 512;
+
+/// Output with tails that fit into `room`, cut at the front and never within a character.
+fn with_tails(mut output: OutputStatus, tail_bytes: i32, room: usize) -> OutputStatus {
+    output.location = output.location.map(|place| printable(&place, LOCATION_CHARS));
+    let place = output.location.as_deref().map_or(0, json_size);
+    let each = room.saturating_sub(FIELDS).saturating_sub(place) / 2;
+    let limit = usize::try_from(tail_bytes).unwrap_or_default();
+    for stream in [&mut output.stdout, &mut output.stderr] {
+        let tail = stream.tail.take().unwrap_or_default();
+        let kept = end_of(&tail, limit, each.min(limit.saturating_mul(2)));
+        stream.tail = (!kept.is_empty()).then(|| kept.to_owned());
     }
+    output
+}
+
+fn json_size(text: &str) -> usize {
+    text.chars().map(json_bytes).fold(0, usize::saturating_add)
+}
+
+fn end_of(text: &str, limit: usize, json: usize) -> &str {
+    let mut written = 0_usize;
+    let fits = |&(at, character): &(usize, char)| {
+        written = written.saturating_add(json_bytes(character));
+        text.len().saturating_sub(at) <= limit && written <= json
+    };
+    let first = text.char_indices().rev().take_while(fits).last();
+    first.and_then(|(at, _)| text.get(at..)).unwrap_or_default()
 }

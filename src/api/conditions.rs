@@ -8,21 +8,16 @@ use jiff::{Timestamp, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
+use super::bounds::{self, bounded};
 use super::command::RemoteCommand;
 use super::status::{
     AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
 };
-use crate::core::foreign::printable;
+use crate::core::bounds::{message as message_of, word as word_of};
 use crate::core::outcome::PastAttempt;
-use crate::core::phase::{self, MESSAGE_CHARS as MESSAGE, Summary, Truth};
+use crate::core::phase::{self, Summary, Truth};
 use crate::core::record::Survivor;
 use crate::core::stage::Stage;
-
-/// The longest reason, evidence or signal, in characters.
-const WORD: usize = 64;
-/// How many processes and attempts are listed.
-const PROCESSES: usize = 32;
-const ATTEMPTS: usize = 10;
 
 /// What a status is made from, besides the object.
 #[derive(Clone, Debug)]
@@ -51,27 +46,28 @@ pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus 
     };
     let before = known.previous.and_then(|status| status.conditions.as_deref());
     let aspects = aspects(command, summary);
-    RemoteCommandStatus {
+    let status = RemoteCommandStatus {
         observed_generation: generation,
         phase: summary.phase.into(),
-        reason: Some(printable(&summary.reason, WORD)),
-        message: Some(printable(&summary.message, MESSAGE)),
+        reason: Some(summary.reason.clone()),
+        message: Some(summary.message.clone()),
         run: Some(stage.run).filter(|run| *run > 0),
         attempt: Some(stage.attempt).filter(|attempt| stage.run > 0 && *attempt > 0),
         evidence: summary.evidence.map(|evidence| evidence.word().to_owned()),
         exit_code: summary.exit_code,
-        signal: summary.signal.as_deref().map(|name| printable(name, WORD)),
+        signal: summary.signal.clone(),
         start_time: summary.start_time.map(seconds),
         completion_time: summary.completion_time.map(seconds),
         run_request_time: stage.run_request_time.map(seconds),
         observed_rerun_token: Some(stage.observed_rerun_token.clone()).filter(|t| !t.is_empty()),
         stop_requested: summary.stop_requested.then_some(true),
         left_running: left_running(&summary.left_running),
-        output: known.output.map(|output| bounded(output, command.spec.output.tail_bytes)),
+        output: known.output,
         attempts: attempts(&stage.attempts),
         conditions: Some(conditions(&aspects, before.unwrap_or_default(), generation, known.now)),
         stage: Some(known.record),
-    }
+    };
+    bounded(status, command.spec.output.tail_bytes)
 }
 
 /// The status of an object whose stage cannot be read: as it is, and that it stands still.
@@ -95,9 +91,10 @@ pub fn unreadable(command: &RemoteCommand, now: Timestamp) -> RemoteCommandStatu
     let said = conditions(&said, &before, generation, now);
     let mut all = before;
     all.retain(|old| said.iter().all(|new| new.type_ != old.type_));
-    all.extend(said);
+    // The first are kept where there are too many: somebody else's come last.
+    all.splice(0..0, said);
     status.conditions = Some(all);
-    status
+    bounded(status, command.spec.output.tail_bytes)
 }
 
 /// One aspect of an object's state, as it is said now.
@@ -129,8 +126,8 @@ pub fn conditions(
         Condition {
             type_: aspect.name.to_owned(),
             status: status.to_owned(),
-            reason: printable(&aspect.reason, WORD),
-            message: printable(&aspect.message, MESSAGE),
+            reason: bounds::shortened(&aspect.reason, word_of),
+            message: bounds::shortened(&aspect.message, message_of),
             observed_generation: Some(generation),
             last_transition_time: unchanged
                 .map_or_else(|| seconds(now), |old| old.last_transition_time.clone()),
@@ -227,9 +224,9 @@ fn left_running(found: &[Survivor]) -> Option<Vec<ProcessStatus>> {
     let process = |survivor: &Survivor| ProcessStatus {
         pid: survivor.pid.into(),
         uid: survivor.uid.into(),
-        command: printable(&survivor.command, 256),
+        command: survivor.command.clone(),
     };
-    (!found.is_empty()).then(|| found.iter().take(PROCESSES).map(process).collect())
+    (!found.is_empty()).then(|| found.iter().map(process).collect())
 }
 
 fn attempts(past: &[PastAttempt]) -> Option<Vec<AttemptStatus>> {
@@ -239,45 +236,11 @@ fn attempts(past: &[PastAttempt]) -> Option<Vec<AttemptStatus>> {
         start_time: past.start_time.map(seconds),
         completion_time: past.completion_time.map(seconds),
         evidence: Some(past.evidence.word().to_owned()),
-        reason: Some(printable(&past.reason, WORD)),
+        reason: Some(past.reason.clone()),
         exit_code: past.exit_code,
-        signal: past.signal.as_deref().map(|name| printable(name, WORD)),
+        signal: past.signal.clone(),
     };
-    let skipped = past.len().saturating_sub(ATTEMPTS);
-    (!past.is_empty()).then(|| past.iter().skip(skipped).map(attempt).collect())
-}
-
-/// Tails of at most so many bytes, and at most twice as many as JSON writes them, where a
-/// control character has six; cut at the front, never within a character.
-fn bounded(mut output: OutputStatus, tail_bytes: i32) -> OutputStatus {
-    let limit = usize::try_from(tail_bytes).unwrap_or_default();
-    for stream in [&mut output.stdout, &mut output.stderr] {
-        let tail = stream.tail.take().unwrap_or_default();
-        let kept = end_of(&tail, limit);
-        stream.tail = (!kept.is_empty()).then(|| kept.to_owned());
-    }
-    output
-}
-
-fn end_of(text: &str, limit: usize) -> &str {
-    let mut written = 0_usize;
-    let fits = |&(at, character): &(usize, char)| {
-        written = written.saturating_add(json_bytes(character));
-        text.len().saturating_sub(at) <= limit && written <= limit.saturating_mul(2)
-    };
-    let first = text.char_indices().rev().take_while(fits).last();
-    first.and_then(|(at, _)| text.get(at..)).unwrap_or_default()
-}
-
-/// How many bytes a character has in a JSON string (RFC 8259, section 7).
-fn json_bytes(character: char) -> usize {
-    match character {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..='\u{1f}' => 6,
-        // Go, and so the API server, writes these as six characters of ASCII.
-        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
-        other => other.len_utf8(),
-    }
+    (!past.is_empty()).then(|| past.iter().map(attempt).collect())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! From hosts to a connection: the chain of jump hosts, with every default filled in.
 
-use super::bounds::{keep_alive_interval, stage_limit};
 use super::command::RemoteCommand;
 use super::host::{RemoteHost, RemoteHostSpec};
 use super::invalid::{self, InvalidSpec, rule};
 use super::limits::Timeouts;
+use super::pace::{keep_alive_interval, stage_limit};
 use super::plan::{Place, place};
 use super::sentences;
 use crate::core::connection::{Connection, Hop, HopTimeouts, HostKeys, KeepAlive};

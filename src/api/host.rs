@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::bounds;
 use super::duration::Duration;
+use super::pace;
 use super::rules;
 use super::value::KeyRef;
 
@@ -147,15 +147,15 @@ pub struct HostRef {
 pub struct HostTimeouts {
     /// Name resolution and TCP connection. Then ConnectTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub connect: Duration,
     /// SSH banner and key exchange. Then HandshakeTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub handshake: Duration,
     /// SSH authentication. Then AuthenticationTimeout. Default 10s, at most 5m.
     #[serde(default = "ten_seconds")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub authenticate: Duration,
 }
 
@@ -171,7 +171,7 @@ impl Default for HostTimeouts {
 pub struct KeepAlive {
     /// Time between two questions. Default 15s, at least 1s, at most 10m.
     #[serde(default = "interval")]
-    #[x_kube(validation = bounds::keep_alive())]
+    #[x_kube(validation = pace::keep_alive())]
     pub interval: Duration,
     /// How many questions may stay unanswered before the connection is given up. Default 3, at
     /// most 100.

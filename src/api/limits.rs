@@ -4,8 +4,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds;
 use super::duration::Duration;
+use super::pace;
 use super::quantity::Quantity;
 use super::rules;
 
@@ -19,15 +19,15 @@ pub struct Timeouts {
     pub queue: Duration,
     /// Name resolution and TCP connection to the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub connect: Option<Duration>,
     /// SSH banner and key exchange with the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub handshake: Option<Duration>,
     /// SSH authentication to the host. Unset: the host's own limit; at most 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = bounds::stage())]
+    #[x_kube(validation = pace::stage())]
     pub authenticate: Option<Duration>,
     /// How long the command may run, in the host's time without suspend; enforced on the host
     /// even while the operator is away. Then it is stopped and Failed/ExecutionTimeout.
@@ -126,11 +126,11 @@ impl Default for Retry {
 pub struct Backoff {
     /// The first pause. Default 2s, at least 100ms.
     #[serde(default = "initial")]
-    #[x_kube(validation = bounds::pause())]
+    #[x_kube(validation = pace::pause())]
     pub initial: Duration,
     /// The longest pause. Default 2m, at least 100ms.
     #[serde(default = "max")]
-    #[x_kube(validation = bounds::pause())]
+    #[x_kube(validation = pace::pause())]
     pub max: Duration,
 }
 

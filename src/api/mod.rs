@@ -14,6 +14,7 @@ pub mod duration;
 pub mod host;
 pub mod invalid;
 pub mod limits;
+pub mod pace;
 pub mod plan;
 pub mod quantity;
 mod rules;

@@ -7,7 +7,6 @@ use kube::ResourceExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::bounds;
 use super::command::{
     Direct, DirectShell, Execution, Idempotency, RemoteCommand, RemoteCommandSpec,
     ResolutionVerdict, RunPolicy, Verify,
@@ -16,6 +15,7 @@ use super::duration::Duration;
 use super::host::{HostRef, RemoteHostSpec};
 use super::invalid::{self, InvalidSpec, duration, rule};
 use super::limits::Timeouts;
+use super::pace;
 use super::sentences;
 use super::value::{EnvVar, Stdin, ValueSource};
 use crate::core::plan;
@@ -169,8 +169,8 @@ pub fn limits_where_valid(spec: &RemoteCommandSpec) -> plan::Limits {
 
 fn retry(spec: &RemoteCommandSpec) -> Result<plan::Retry, InvalidSpec> {
     let backoff = &spec.retry.backoff;
-    let initial = bounds::backoff("spec.retry.backoff.initial", &backoff.initial)?;
-    let max = bounds::backoff("spec.retry.backoff.max", &backoff.max)?;
+    let initial = pace::backoff("spec.retry.backoff.initial", &backoff.initial)?;
+    let max = pace::backoff("spec.retry.backoff.max", &backoff.max)?;
     rule(initial <= max, sentences::BACKOFF_ORDER)?;
     Ok(plan::Retry {
         limit: invalid::number("spec.retry.limit", spec.retry.limit, 0..=1000)?,

@@ -272,7 +272,40 @@ pub fn resolution_of_unknown() -> Rule {
 }
 
 // ---- status -----------------------------------------------------------------------------
+//
+// What these fences compare with is the operator's own record, where there is one: somebody who
+// writes a status by hand and leaves `stage` alone can be put right, and does not lock the
+// operator out.
 
+/// What the operator's record has had in `field`; `otherwise` where it has none.
+fn recorded(field: &str, otherwise: &str) -> String {
+    format!(
+        "(has(oldSelf.stage) && has(oldSelf.stage.{field}) ? oldSelf.stage.{field} : {otherwise})"
+    )
+}
+
+/// The first record of an operator stands above whatever was written before it.
+const FIRST_RECORD: &str = "(!has(oldSelf.stage) && has(self.stage) && has(self.stage.run))";
+
+/// The status speaks of another run than the record: somebody else wrote it.
+const ANOTHER_RUN: &str = "(has(oldSelf.stage) && has(oldSelf.stage.run) && has(oldSelf.run) \
+                           && oldSelf.run != oldSelf.stage.run)";
+
+/// The last run that counts; 0 before the first.
+fn last_run() -> String {
+    recorded("run", "(has(oldSelf.run) ? oldSelf.run : 0)")
+}
+
+/// The last attempt that counts of the run that is written; 0 before its first.
+fn last_attempt() -> String {
+    format!(
+        "(has(self.run) && self.run == {} ? {} : 0)",
+        last_run(),
+        recorded("attempt", "(has(oldSelf.attempt) ? oldSelf.attempt : 0)")
+    )
+}
+
+/// Of a RemoteHost, and of a RemoteCommand that no operator has a record of yet.
 pub fn generation_grows() -> Rule {
     rule(
         "self.observedGeneration >= oldSelf.observedGeneration",
@@ -281,9 +314,23 @@ pub fn generation_grows() -> Rule {
     )
 }
 
+/// A record guards itself by its revision, and a number that somebody raised can be put right.
+pub fn generation_grows_without_record() -> Rule {
+    rule(
+        "self.observedGeneration >= oldSelf.observedGeneration \
+         || (has(self.stage) && has(self.stage.run))",
+        ".observedGeneration",
+        "status.observedGeneration never goes back",
+    )
+}
+
 pub fn run_stays() -> Rule {
     rule(
-        "!has(oldSelf.run) || (has(self.run) && self.run >= oldSelf.run)",
+        format!(
+            "{FIRST_RECORD} || {last} == 0 || (has(self.run) && self.run >= {last}) || ({})",
+            same("run"),
+            last = last_run()
+        ),
         ".run",
         "status.run never goes back, and stays once it is set",
     )
@@ -291,8 +338,13 @@ pub fn run_stays() -> Rule {
 
 pub fn attempt_stays() -> Rule {
     rule(
-        "!has(oldSelf.run) || !has(self.run) || self.run != oldSelf.run || !has(oldSelf.attempt) \
-         || (has(self.attempt) && self.attempt >= oldSelf.attempt)",
+        format!(
+            "{FIRST_RECORD} || {last} == 0 || (has(self.attempt) && self.attempt >= {last}) \
+             || ({} && {})",
+            same("run"),
+            same("attempt"),
+            last = last_attempt()
+        ),
         ".attempt",
         "status.attempt never goes back within a run",
     )
@@ -300,7 +352,10 @@ pub fn attempt_stays() -> Rule {
 
 pub fn run_grows_by_one() -> Rule {
     rule(
-        "!has(self.run) || self.run <= (has(oldSelf.run) ? oldSelf.run : 0) + 1",
+        format!(
+            "!has(self.run) || self.run <= {} + 1 || (has(oldSelf.run) && self.run == oldSelf.run)",
+            last_run()
+        ),
         ".run",
         "status.run grows by one",
     )
@@ -308,9 +363,12 @@ pub fn run_grows_by_one() -> Rule {
 
 pub fn attempt_grows_by_one() -> Rule {
     rule(
-        "!has(self.attempt) || (has(self.run) && self.attempt <= \
-         (has(oldSelf.attempt) && has(oldSelf.run) && oldSelf.run == self.run \
-          ? oldSelf.attempt : 0) + 1)",
+        format!(
+            "!has(self.attempt) || (has(self.run) && (self.attempt <= {} + 1 \
+              || (has(oldSelf.attempt) && self.attempt == oldSelf.attempt \
+                  && has(oldSelf.run) && self.run == oldSelf.run)))",
+            last_attempt()
+        ),
         ".attempt",
         "status.attempt belongs to a run, begins with 1 and grows by one",
     )
@@ -333,18 +391,32 @@ pub fn stage_grows() -> Rule {
     )
 }
 
-/// Out of Unknown there is a way: evidence found later, or a person's word.
+/// Each save raises the revision by one. One that was raised to the last number there is would
+/// let nobody save anything more.
+pub fn revision_grows_slowly() -> Rule {
+    rule(
+        "!has(self.stage) || self.stage.revision - 1000000 <= \
+         (has(oldSelf.stage) ? oldSelf.stage.revision : 0)",
+        ".stage.revision",
+        "status.stage.revision grows by at most 1000000 at once",
+    )
+}
+
+/// Final is what the operator has put on record as the end, and nothing that was written beside
+/// the record. Out of Unknown there is a way: evidence found later, or a person's word.
 pub fn outcome_is_final() -> Rule {
     let same: Vec<String> =
         ["attempt", "reason", "exitCode", "signal", "evidence"].map(same).into();
     rule(
         format!(
-            "!(oldSelf.phase in ['Succeeded', 'Failed']) \
+            "!{} || !(oldSelf.phase in ['Succeeded', 'Failed']) || {ANOTHER_RUN} \
              || (has(self.run) && has(oldSelf.run) && self.run > oldSelf.run) \
              || (self.phase == oldSelf.phase && {})",
+            recorded("over", "false"),
             same.join(" && ")
         ),
         ".phase",
-        "the outcome of a run (phase, attempt, reason, exitCode, signal, evidence) is final",
+        "the outcome of a run (phase, attempt, reason, exitCode, signal, evidence) is final once \
+         status.stage.over is true",
     )
 }

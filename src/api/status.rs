@@ -58,13 +58,14 @@ impl Phase {
 /// What is known of the command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::generation_grows())]
+#[x_kube(validation = rules::generation_grows_without_record())]
 #[x_kube(validation = rules::run_stays())]
 #[x_kube(validation = rules::attempt_stays())]
 #[x_kube(validation = rules::run_grows_by_one())]
 #[x_kube(validation = rules::attempt_grows_by_one())]
 #[x_kube(validation = rules::phase_needs_run())]
 #[x_kube(validation = rules::stage_grows())]
+#[x_kube(validation = rules::revision_grows_slowly())]
 #[x_kube(validation = rules::outcome_is_final())]
 pub struct RemoteCommandStatus {
     /// The generation of the spec this status speaks of; -1 while the operator has not seen the
@@ -139,7 +140,7 @@ pub struct RemoteCommandStatus {
     #[schemars(extend("x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
     /// The operator's own durable record of the attempt, written before each action on the host.
-    /// Leave it alone.
+    /// Leave it alone: whoever may write it can make the operator believe anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageRecord>,
 }
@@ -259,15 +260,33 @@ pub struct AttemptStatus {
 
 /// The durable record of the attempt, as the operator that wrote it understands it.
 ///
-/// Only these two fields are known to the schema; the rest is kept by it unread.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+/// The numbers and `over` are here for the rules of the schema: they fence the rest of the
+/// status by what the operator itself has recorded, and not by what somebody wrote beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageRecord {
     /// Version of the record's format.
     pub version: i32,
     /// Grows with every change of the record.
     pub revision: i64,
-    /// Everything else, which only `core` reads.
+    /// True once the run has ended in a way that is known: the outcome in status is final from
+    /// then on. An end in doubt (Unknown) is not: evidence may still replace it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over: Option<bool>,
+    /// The run's number, from 1; 0 before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub run: Option<i32>,
+    /// The attempt's number within the run, from 1; 0 before the first launch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub attempt: Option<i32>,
+    /// The record itself, as JSON text that only the operator reads: one field and not many,
+    /// because the API server keeps a list of all fields and their owners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1_048_576))]
+    pub record: Option<String>,
+    /// Fields of other versions of the operator, kept unread.
     #[serde(flatten)]
     pub rest: BTreeMap<String, serde_json::Value>,
 }

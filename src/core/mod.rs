@@ -9,6 +9,7 @@
 pub mod action;
 pub mod attempt;
 pub mod backoff;
+pub mod bounds;
 pub mod connection;
 pub mod decide;
 pub mod fault;

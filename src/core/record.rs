@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
+use super::bounds::WORD_CHARS;
 use super::fault::Fault;
-use super::foreign::foreign;
+use super::foreign::printable;
 
 /// Who the host is, as read by Prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -278,7 +279,7 @@ pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
     };
     Some(ExitRecord {
         code: code.parse().ok()?,
-        signal: (*signal != "-").then(|| foreign(signal)),
+        signal: (*signal != "-").then(|| printable(signal, WORD_CHARS)),
         start,
         ended_uptime_ms: Some(number(uptime)?).filter(|uptime| *uptime > 0),
     })
@@ -295,7 +296,7 @@ pub fn exit_from_channel(status: Result<u32, String>) -> ExitRecord {
         },
         Err(signal) => ExitRecord {
             code: 128 + number_of(&signal),
-            signal: Some(foreign(&signal)),
+            signal: Some(printable(&signal, WORD_CHARS)),
             start: StartFailure::None,
             ended_uptime_ms: None,
         },

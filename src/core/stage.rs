@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::{Action, StopReason};
 pub use super::attempt::{Attempt, Bounds, Place, Quiet, Stop, Uncertain};
+use super::bounds::{WAYS_BYTES, stored_bytes};
 use super::fault::Cause;
 use super::outcome::{Fate, Outcome, PastAttempt};
 use super::phase::AsItWas;
@@ -24,10 +25,6 @@ pub const VERSION: u32 = 1;
 
 /// How many stores of earlier attempts are kept in mind.
 const TRACES: usize = 8;
-
-/// How many bytes the ways to them may take: a stage is part of an object, whose size has a
-/// limit.
-const TRACE_BYTES: usize = 256 * 1024;
 
 /// How many ended attempts are kept.
 pub const HISTORY: usize = 10;
@@ -195,8 +192,14 @@ impl Stage {
             known.push(store(trace));
             fresh
         });
-        let bytes = |traces: &[Trace]| traces.iter().map(|t| t.connection.len()).sum::<usize>();
-        while self.traces.len() > TRACES || bytes(&self.traces) > TRACE_BYTES {
+        let own = stored_bytes(&new.connection);
+        let bytes = |traces: &[Trace]| {
+            let ways = traces.iter().map(|trace| stored_bytes(&trace.connection));
+            ways.fold(own, usize::saturating_add)
+        };
+        while self.traces.len() > TRACES
+            || (bytes(&self.traces) > WAYS_BYTES && !self.traces.is_empty())
+        {
             self.traces.remove(0);
             self.untraced = self.untraced.saturating_add(1);
         }

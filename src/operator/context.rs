@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::closing::Swept;
+use super::disputes::Disputes;
 use super::events::Announcer;
 use super::following::Output;
 use super::writer::Writer;
@@ -25,6 +26,7 @@ pub struct Context {
     pub admission: Arc<Admission>,
     pub output: Output,
     pub swept: Swept,
+    pub disputes: Disputes,
     /// Cancelled when supervisors are to end.
     pub stop: CancellationToken,
 }

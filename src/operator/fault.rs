@@ -99,10 +99,10 @@ fn is_too_large(message: &str) -> bool {
 
 /// The error with its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = foreign(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
+        let more = foreign(&error.to_string());
         if !text.contains(&more) {
             text.push_str(": ");
             text.push_str(&more);
@@ -132,6 +132,17 @@ mod tests {
     fn conflicts_and_taken_names_are_told_apart() {
         assert_eq!(answer(409, "Conflict"), Failure::Conflict);
         assert_eq!(answer(409, "AlreadyExists"), Failure::Exists);
+    }
+
+    /// The server quotes what it refuses, and a webhook says what it likes.
+    #[test]
+    fn what_the_server_says_is_bounded() {
+        for code in [422, 500] {
+            let words = "x\n".repeat(100_000);
+            let status = Status::failure(&words, "Invalid").with_code(code).boxed();
+            let said = classify(&kube::Error::Api(status)).to_string();
+            assert!(said.len() < 2000 && !said.contains('\n'), "{code}: {} bytes", said.len());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::watch;
+use super::{watch, writer};
 
 /// What is told about this operator.
 #[derive(Clone, Debug)]
@@ -66,13 +66,17 @@ impl Health {
     fn metrics(&self) -> String {
         let leading = u8::from(self.leading.load(Ordering::Relaxed));
         let failures = watch::FAILURES.load(Ordering::Relaxed);
+        let refusals = writer::REFUSALS.load(Ordering::Relaxed);
         format!(
             "# HELP remote_command_leading Whether this operator leads.\n\
              # TYPE remote_command_leading gauge\n\
              remote_command_leading {leading}\n\
              # HELP remote_command_watch_failures_total Watches that failed and were begun again.\n\
              # TYPE remote_command_watch_failures_total counter\n\
-             remote_command_watch_failures_total {failures}\n"
+             remote_command_watch_failures_total {failures}\n\
+             # HELP remote_command_status_refusals_total Statuses that the API server refused.\n\
+             # TYPE remote_command_status_refusals_total counter\n\
+             remote_command_status_refusals_total {refusals}\n"
         )
     }
 }

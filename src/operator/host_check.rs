@@ -237,7 +237,7 @@ impl Check {
         let sessions = way.map_or(0, |way| hosts.active_sessions(namespace, way));
         let connected = self.contact(basis).and_then(|contact| contact.borrow().connected);
         let finding = Finding { verdict, sessions, connected };
-        host_status::write(&self.context.client, &self.view.host, &finding).await;
+        host_status::write(&self.context, &self.view.host, &finding).await;
     }
 
     /// Waits until `again`, until a check would be made of something else, or until somebody

@@ -6,21 +6,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::{Client, ResourceExt};
+use kube::{Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::context::Context;
+use super::events::Announcement;
 use super::fault::{Failure, bounded};
 use crate::api::conditions::{Aspect, conditions, seconds};
 use crate::api::{RemoteHost, RemoteHostStatus};
 use crate::core::fault::{Cause, Fault};
+use crate::core::foreign::printable;
 use crate::core::phase::Truth;
 use crate::core::plan::{Hold, HoldKind};
 use crate::host::HostFacts;
 
 /// How often a status that was not stored for certain is tried again.
 const TRIES: u32 = 8;
+/// Characters of what a server says of itself; the schema takes no more.
+const VERSION_CHARS: usize = 255;
+const KEY_CHARS: usize = 128;
 
 /// What a check came to.
 #[derive(Clone, Debug)]
@@ -96,13 +102,13 @@ fn condition<'a>(host: &'a RemoteHost, name: &str) -> Option<&'a Condition> {
 
 /// Writes what is known, if that says something new. Failures are left to the next time.
 pub async fn write(
-    client: &Client,
+    context: &Context,
     host: &watch::Receiver<Arc<RemoteHost>>,
     finding: &Finding<'_>,
 ) {
     let mut latest = RemoteHost::clone(&host.borrow());
     let Some(namespace) = latest.namespace() else { return };
-    let api = Api::<RemoteHost>::namespaced(client.clone(), &namespace);
+    let api = Api::<RemoteHost>::namespaced(context.client.clone(), &namespace);
     let name = latest.name_any();
     let mut pause = Duration::from_millis(200);
     for _ in 0..TRIES {
@@ -114,6 +120,14 @@ pub async fn write(
             }
             Err(Failure::Missing) => return,
             Err(Failure::Conflict) => {}
+            // Repeating it does not help. It is told, and tried again when there is news.
+            Err(failure @ Failure::Refused(_)) => {
+                warn!(namespace, name, %failure, "status of the host refused");
+                let note = format!("its status is not up to date: {failure}");
+                let (warning, reason) = (true, "StatusRefused".to_owned());
+                let what = Announcement { warning, reason, action: "Showing", note };
+                return context.announcer.tell(latest.object_ref(&()), what);
+            }
             Err(failure) => {
                 warn!(namespace, name, %failure, "status of the host not written yet");
                 sleep(pause).await;
@@ -151,7 +165,9 @@ async fn put(
 /// The status that says what is known; `None` when the object says it already.
 fn status(host: &RemoteHost, finding: &Finding<'_>) -> Option<RemoteHostStatus> {
     let former = host.status.clone().unwrap_or_default();
+    // A number that somebody has raised by hand cannot be taken back, and holds up nothing.
     let generation = host.metadata.generation.unwrap_or_default();
+    let observed = generation.max(former.observed_generation);
     let (values, reason, message) = finding.verdict.words();
     let aspects = ["Ready", "Reconciling", "Stalled"].into_iter().zip(values);
     let aspects: Vec<Aspect> = aspects
@@ -163,7 +179,7 @@ fn status(host: &RemoteHost, finding: &Finding<'_>) -> Option<RemoteHostStatus> 
     let before = former.conditions.as_deref().unwrap_or_default();
     let conditions = conditions(&aspects, before, generation, Timestamp::now());
     let mut status = RemoteHostStatus {
-        observed_generation: generation,
+        observed_generation: observed,
         conditions: Some(conditions),
         active_sessions: i32::try_from(finding.sessions).ok(),
         ..former.clone()
@@ -172,8 +188,8 @@ fn status(host: &RemoteHost, finding: &Finding<'_>) -> Option<RemoteHostStatus> 
         status.last_connected_time = Some(seconds(connected));
     }
     if let Verdict::Ready(facts) = finding.verdict {
-        status.server_version = Some(facts.server_version.chars().take(255).collect());
-        status.host_key_fingerprint = Some(facts.host_key_fingerprint.clone());
+        status.server_version = Some(printable(&facts.server_version, VERSION_CHARS));
+        status.host_key_fingerprint = Some(printable(&facts.host_key_fingerprint, KEY_CHARS));
     }
     (status != former).then_some(status)
 }

@@ -18,11 +18,11 @@ use tracing::{debug, info, warn};
 use super::events::{Announcement, Announcer};
 use super::following::{Following, is_given_up};
 use super::registry::Key;
-use super::stage::record;
+use super::stage::{is_same, record};
 use super::wishes::Wishes;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
-use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus};
+use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus, StageRecord};
 use crate::core::action::{Action, Seen};
 use crate::core::phase::{self, Summary};
 use crate::core::stage::Stage;
@@ -71,6 +71,20 @@ impl Ledger {
         self.shown = object.status.clone().unwrap_or_default();
     }
 
+    /// Tells people that somebody else has written these fields of the status, and that they
+    /// are put right.
+    pub fn announce_overwritten(&self, object: &RemoteCommand, fields: &[String]) {
+        let fields = fields.join(", ");
+        warn!(namespace = self.key.namespace, name = self.key.name, fields, "status overwritten");
+        let note = format!(
+            "somebody else has written {fields} of this status; it is put right from the \
+             operator's own record, and nothing is done for what it said"
+        );
+        let (warning, reason) = (true, "StatusOverwritten".to_owned());
+        let announcement = Announcement { warning, reason, action: "PuttingRight", note };
+        self.announcer.tell(object.object_ref(&()), announcement);
+    }
+
     /// Tells people about a change of phase.
     fn announce(&self, object: &RemoteCommand, former: Phase) {
         let status = &self.shown;
@@ -104,7 +118,7 @@ impl Entry<'_> {
         let known = Known {
             stage,
             to_be_followed: stage.is_to_be_followed(&self.wishes.asked),
-            record: record(stage)?,
+            record: self.record(stage)?,
             summary: &summary,
             output: output.or(earlier),
             previous: Some(shown),
@@ -123,6 +137,15 @@ impl Entry<'_> {
             }
         }
         summary
+    }
+
+    /// The stage as it is to be stored. One that is stored already stays as it was written,
+    /// also by another version of the operator: it changes with its revision only.
+    fn record(&self, stage: &Stage) -> Result<StageRecord, serde_json::Error> {
+        let fresh = record(stage)?;
+        let kept = self.ledger.shown.stage.as_ref().filter(|kept| kept.revision == fresh.revision);
+        let kept = kept.filter(|kept| is_same(Some(kept), Some(&fresh)));
+        Ok(kept.cloned().unwrap_or(fresh))
     }
 
     /// Shows the same stage in other words, some time.
@@ -147,7 +170,7 @@ impl Entry<'_> {
 
     fn request(
         &self,
-        before: Option<crate::api::StageRecord>,
+        before: Option<StageRecord>,
         status: &RemoteCommandStatus,
         urgency: Urgency,
     ) -> Request {
@@ -190,7 +213,10 @@ impl Journal for Entry<'_> {
             }
         };
         match acknowledged {
-            Some(Acknowledged::Written) => {
+            Some(Acknowledged::Written(displaced)) => {
+                if !displaced.is_empty() {
+                    self.ledger.announce_overwritten(self.object, &displaced);
+                }
                 debug!(name = self.ledger.key.name, revision = stage.revision, "stage saved");
                 let former = std::mem::replace(&mut self.ledger.shown, status).phase;
                 self.ledger.announce(self.object, former);

@@ -11,6 +11,7 @@ mod bucket;
 mod closing;
 mod config;
 mod context;
+mod disputes;
 mod events;
 pub mod fault;
 mod finalizer;
@@ -25,6 +26,7 @@ mod identity;
 mod lease;
 mod ledger;
 mod lookup;
+mod memory;
 mod put;
 mod reconcile;
 mod registry;
@@ -56,6 +58,7 @@ use crate::output::mark::Marks;
 use admission::Admission;
 use closing::Swept;
 use context::Context;
+use disputes::Disputes;
 use events::Announcer;
 use following::Output;
 use health::Health;
@@ -176,15 +179,17 @@ impl Operator {
 
     fn context(&self, remote_hosts: &watch::Watched<RemoteHost>) -> Context {
         let client = &self.clients.writes;
+        let announcer = Announcer::new(client.clone(), self.identity.name());
         Context {
             client: client.clone(),
-            writer: Writer::start(client.clone()),
-            announcer: Announcer::new(client.clone(), self.identity.name()),
+            writer: Writer::start(client.clone(), announcer.clone()),
+            announcer,
             hosts: Arc::new(Hosts::new().spooling(self.config.spools())),
             remote_hosts: remote_hosts.store.clone(),
             admission: Arc::new(Admission::default()),
             output: self.output.clone(),
             swept: Swept::default(),
+            disputes: Disputes::default(),
             stop: CancellationToken::new(),
         }
     }

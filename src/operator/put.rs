@@ -16,6 +16,8 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::fault::{Failure, bounded};
+use super::memory::differing;
+use super::stage::is_same;
 use super::writer::Request;
 use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
 
@@ -24,6 +26,8 @@ use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
 pub struct Known {
     pub resource_version: String,
     pub status: RemoteCommandStatus,
+    /// The fields of what somebody else had written over ours before, and that this replaced.
+    pub displaced: Vec<String>,
 }
 
 /// What became of a try.
@@ -49,6 +53,7 @@ pub async fn put(
     doubtful: bool,
 ) -> Answer {
     let api = Api::<RemoteCommand>::namespaced(client, &request.key.namespace);
+    let last = known.clone();
     let attempt = match version(request, known) {
         Some(version) if !doubtful => replace(&api, request, &request.status, version).await,
         _ => Err(Failure::Conflict),
@@ -56,7 +61,7 @@ pub async fn put(
     match attempt {
         Ok(stored) => stored,
         Err(Failure::Missing) => Answer::Gone,
-        Err(Failure::Conflict | Failure::Refused(_)) => again(&api, request).await,
+        Err(Failure::Conflict | Failure::Refused(_)) => again(&api, request, last).await,
         Err(failure @ (Failure::Exists | Failure::Busy | Failure::Doubtful(_))) => {
             Answer::Uncertain(failure)
         }
@@ -74,11 +79,11 @@ fn version(request: &Request, known: Option<Known>) -> Option<String> {
         }
         Some(_) | None => (stage(&request.base).cloned(), shown),
     };
-    (stage == request.before).then_some(version)
+    is_same(stage.as_ref(), request.before.as_ref()).then_some(version)
 }
 
 /// Reads the object and decides from what it shows.
-async fn again(api: &Api<RemoteCommand>, request: &Request) -> Answer {
+async fn again(api: &Api<RemoteCommand>, request: &Request, last: Option<Known>) -> Answer {
     let live = match bounded(api.get_opt(&request.key.name)).await {
         Ok(Some(live)) if live.uid().as_deref() == Some(request.key.uid.as_str()) => live,
         Ok(_) => return Answer::Gone,
@@ -89,16 +94,19 @@ async fn again(api: &Api<RemoteCommand>, request: &Request) -> Answer {
         return Answer::Written(Box::new(Known {
             resource_version: version,
             status: request.status.clone(),
+            displaced: Vec::new(),
         }));
     }
     if is_overtaken(request, stage(&live)) {
         return Answer::Overtaken(Arc::new(live));
     }
-    match replace(api, request, &request.status, version.clone()).await {
-        Ok(answer) => answer,
-        Err(Failure::Missing) => Answer::Gone,
-        Err(Failure::Refused(message)) => without_tails(api, request, version, message).await,
-        Err(failure) => Answer::Unstored(failure),
+    let answer = shrinking(api, request, &version).await;
+    match (answer, last) {
+        (Answer::Written(mut known), Some(last)) if live.status.as_ref() != Some(&last.status) => {
+            known.displaced = differing(&last.status, live.status.as_ref());
+            Answer::Written(known)
+        }
+        (answer, _) => answer,
     }
 }
 
@@ -108,29 +116,44 @@ async fn again(api: &Api<RemoteCommand>, request: &Request) -> Answer {
 fn is_overtaken(request: &Request, shown: Option<&StageRecord>) -> bool {
     let revision = |stage: Option<&StageRecord>| stage.map_or(0, |stage| stage.revision);
     let before = request.before.as_ref();
-    shown != before && shown != request.status.stage.as_ref() && revision(shown) >= revision(before)
+    !is_same(shown, before)
+        && !is_same(shown, request.status.stage.as_ref())
+        && revision(shown) >= revision(before)
 }
 
-/// One more try after a refusal, with the part that can be done without and can be large.
-async fn without_tails(
-    api: &Api<RemoteCommand>,
-    request: &Request,
-    version: String,
-    refusal: String,
-) -> Answer {
+/// Tries the status, and after a refusal what is left of it when it goes without what can be
+/// done without: what is stored then is less, and true.
+async fn shrinking(api: &Api<RemoteCommand>, request: &Request, version: &str) -> Answer {
     let mut status = request.status.clone();
+    let mut refusal = None;
+    for shrink in [whole, without_tails, bare] {
+        let former = status.clone();
+        shrink(&mut status);
+        if refusal.is_some() && status == former {
+            continue;
+        }
+        match replace(api, request, &status, version.to_owned()).await {
+            Ok(answer) => return answer,
+            Err(Failure::Missing) => return Answer::Gone,
+            Err(Failure::Refused(message)) => refusal = refusal.or(Some(message)),
+            Err(failure) => return Answer::Unstored(failure),
+        }
+    }
+    Answer::Refused(refusal.unwrap_or_default())
+}
+
+fn whole(_: &mut RemoteCommandStatus) {}
+
+/// The part that is no word of ours, and the largest.
+fn without_tails(status: &mut RemoteCommandStatus) {
     for stream in status.output.iter_mut().flat_map(|out| [&mut out.stdout, &mut out.stderr]) {
         stream.tail = None;
     }
-    if status == request.status {
-        return Answer::Refused(refusal);
-    }
-    match replace(api, request, &status, version).await {
-        Ok(answer) => answer,
-        Err(Failure::Missing) => Answer::Gone,
-        Err(Failure::Refused(message)) => Answer::Refused(message),
-        Err(failure) => Answer::Unstored(failure),
-    }
+}
+
+/// The outcome, the conditions and the stage; nothing that can be read elsewhere.
+fn bare(status: &mut RemoteCommandStatus) {
+    (status.output, status.attempts, status.left_running) = (None, None, None);
 }
 
 /// The PUT itself. An answer without the stage that was sent is not a success: an older CRD
@@ -159,7 +182,8 @@ async fn replace(
         return Ok(Answer::Refused(message.to_owned()));
     }
     let resource_version = stored.resource_version().unwrap_or_default();
-    Ok(Answer::Written(Box::new(Known { resource_version, status: status.clone() })))
+    let (status, displaced) = (status.clone(), Vec::new());
+    Ok(Answer::Written(Box::new(Known { resource_version, status, displaced })))
 }
 
 /// The stage an object shows, as it is stored.

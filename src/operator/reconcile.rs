@@ -209,6 +209,7 @@ impl Reconciler {
         self.expiry.forget(&key.uid);
         self.context.output.marks.forget(&key.uid);
         self.context.swept.forget(&key.uid);
+        self.context.disputes.forget(&key.uid);
         // One that was deleted while it ran, or in doubt, had no sweep.
         self.context.hosts.forget(&key.namespace, &key.uid);
         self.forget_status(key);
@@ -227,6 +228,7 @@ impl Reconciler {
         there.extend(self.registry.keys().map(|key| key.uid.clone()));
         self.expiry.keep(&there);
         self.context.swept.keep(&there);
+        self.context.disputes.keep(&there);
         if let Err(failure) = self.context.output.marks.keep(&there) {
             warn!(%failure, "marks of objects that are gone were not removed");
         }

@@ -1,8 +1,12 @@
 //! The stage as it is kept in `.status.stage`.
+//!
+//! It is one text, with the few numbers beside it that the rules of the schema read. Those that
+//! former versions wrote, field by field, are read as well.
 
 use serde_json::Value;
 
 use crate::api::{RemoteCommand, StageRecord};
+use crate::core::outcome::Outcome;
 use crate::core::plan::HoldKind;
 use crate::core::stage::{Attempt, Place, Stage, WaitingOn};
 
@@ -18,19 +22,68 @@ pub struct Unreadable(#[from] serde_json::Error);
 /// [`Unreadable`].
 pub fn read(object: &RemoteCommand) -> Result<Stage, Unreadable> {
     match shown(object) {
-        Some(record) => Ok(serde_json::from_value(serde_json::to_value(record)?)?),
+        Some(record) => Ok(parse(record)?),
         None => Ok(Stage::default()),
     }
 }
 
-/// The stage as it is stored, without nulls.
+fn parse(record: &StageRecord) -> Result<Stage, serde_json::Error> {
+    let fields = match &record.record {
+        Some(text) => serde_json::from_str::<Value>(text)?,
+        None => serde_json::to_value(StageRecord { over: None, ..record.clone() })?,
+    };
+    let mut stage: Stage = serde_json::from_value(with_numbers(fields, record))?;
+    // Whoever raised it has to be outbid.
+    stage.revision = record.revision;
+    Ok(stage)
+}
+
+/// The text with the numbers that are kept beside it.
+fn with_numbers(mut fields: Value, record: &StageRecord) -> Value {
+    if let (Value::Object(fields), Some(_)) = (&mut fields, &record.record) {
+        fields.insert("version".to_owned(), record.version.into());
+        fields.insert("revision".to_owned(), record.revision.into());
+        fields.insert("run".to_owned(), record.run.unwrap_or_default().into());
+        fields.insert("attempt".to_owned(), record.attempt.unwrap_or_default().into());
+    }
+    fields
+}
+
+/// The stage as it is stored.
 ///
 /// # Errors
 /// Never for a stage that `decide` made.
 pub fn record(stage: &Stage) -> Result<StageRecord, serde_json::Error> {
     let mut value = serde_json::to_value(stage)?;
     strip_nulls(&mut value);
-    serde_json::from_value(value)
+    if let Value::Object(fields) = &mut value {
+        for beside in ["version", "revision", "run", "attempt"] {
+            fields.remove(beside);
+        }
+    }
+    Ok(StageRecord {
+        version: i32::try_from(stage.version).unwrap_or(i32::MAX),
+        revision: stage.revision,
+        over: Some(is_over(stage)),
+        run: Some(stage.run),
+        attempt: Some(stage.attempt),
+        record: Some(value.to_string()),
+        ..StageRecord::default()
+    })
+}
+
+/// Whether the run has ended in a way that is known, so that its outcome is final.
+pub fn is_over(stage: &Stage) -> bool {
+    stage.outcome.as_ref().is_some_and(|outcome| !Outcome::is_unknown(outcome))
+}
+
+/// Whether two records are of the same stage, whichever version wrote them.
+pub fn is_same(one: Option<&StageRecord>, other: Option<&StageRecord>) -> bool {
+    one == other
+        || one.zip(other).is_some_and(|(one, other)| {
+            let stages = parse(one).ok().zip(parse(other).ok());
+            stages.is_some_and(|(one, other)| one == other)
+        })
 }
 
 /// The stage as an object shows it.
@@ -70,16 +123,62 @@ fn strip_nulls(value: &mut Value) {
 }
 
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stored(stage: StageRecord) -> RemoteCommand {
+        let mut object: RemoteCommand = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "a"},
+            "spec": {"hostRef": {"name": "db-1"}, "command": ["true"]}, "status": {},
+        }))
+        .unwrap();
+        object.status.as_mut().unwrap().stage = Some(stage);
+        object
+    }
 
     #[test]
     fn a_stage_comes_back_as_it_was_stored() {
         let stage = Stage { revision: 3, run: 1, ..Stage::default() };
         let record = record(&stage).unwrap();
-        assert_eq!((record.version, record.revision), (1, 3));
+        assert_eq!((record.version, record.revision, record.over), (1, 3, Some(false)));
         let value = serde_json::to_value(&record).unwrap();
-        assert_eq!(serde_json::from_value::<Stage>(value).unwrap(), stage);
+        let again: StageRecord = serde_json::from_value(value).unwrap();
+        assert_eq!(read(&stored(again)).unwrap(), stage);
+    }
+
+    /// Guards objects that were there before the record became one text.
+    #[test]
+    fn a_stage_of_a_former_operator_is_read_field_by_field_and_is_the_same_one() {
+        let stage = Stage { revision: 3, run: 1, entries: 2, ..Stage::default() };
+        let former: StageRecord =
+            serde_json::from_value(serde_json::to_value(&stage).unwrap()).unwrap();
+        assert_eq!((former.over, &former.record), (None, &None));
+        assert!(is_same(Some(&former), Some(&record(&stage).unwrap())));
+        assert_eq!(read(&stored(former)).unwrap(), stage);
+    }
+
+    #[test]
+    fn a_revision_that_somebody_raised_is_gone_on_from() {
+        let stage = Stage { revision: 3, run: 1, ..Stage::default() };
+        let raised = StageRecord { revision: 7, ..record(&stage).unwrap() };
+        assert_eq!(read(&stored(raised)).unwrap(), Stage { revision: 7, ..stage });
+    }
+
+    #[test]
+    fn only_an_end_that_is_known_is_over() {
+        let ended = |ending| {
+            let time = jiff::Timestamp::UNIX_EPOCH;
+            let (message, evidence, exit_code, signal) = (String::new(), None, None, None);
+            let outcome = Outcome { ending, message, time, evidence, exit_code, signal };
+            let stage = Stage { outcome: Some(outcome), ..Stage::default() };
+            record(&stage).unwrap().over
+        };
+        use crate::core::outcome::{Doubt, Ending, Failure, Success};
+        assert_eq!(ended(Ending::Succeeded(Success::Completed)), Some(true));
+        assert_eq!(ended(Ending::Failed(Failure::Cancelled)), Some(true));
+        assert_eq!(ended(Ending::Unknown(Doubt::Unreachable)), Some(false));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod entrance;
 mod heed;
 mod obstacles;
+mod overwritten;
 mod showing;
 mod waiting;
 
@@ -128,8 +129,9 @@ impl Supervisor {
             if self.context.stop.is_cancelled() {
                 return object;
             }
-            self.notice_other_writers(&object);
+            self.notice_other_writers(&object).await;
             let wishes = wishes(&object, &self.context.remote_hosts);
+            self.put_right(&object, &wishes).await;
             let next = match self.stage.take() {
                 None => self.leave_alone(&object).await,
                 Some(stage) if wishes.asked.delete && self.leaves_nothing(&stage) => {
@@ -161,16 +163,19 @@ impl Supervisor {
                 None
             }
         };
+        self.notice_forged_end(object);
     }
 
     /// A later stage than ours was written by another operator: go on from that.
-    fn notice_other_writers(&mut self, object: &Arc<RemoteCommand>) {
+    async fn notice_other_writers(&mut self, object: &Arc<RemoteCommand>) {
         let revision = |object: &RemoteCommand| stage::shown(object).map(|shown| shown.revision);
         let ours = self.stage.as_ref().map(|stage| stage.revision);
         if let Some(stored) = self.overtaken.take() {
+            self.give_way(&stored).await;
             self.adopt(&stored);
         } else if ours.is_some() && revision(object) > ours {
             info!(name = self.seat.key.name, "another operator has gone on with it");
+            self.give_way(object).await;
             self.adopt(object);
         }
     }
@@ -183,7 +188,8 @@ impl Supervisor {
         mut stage: Stage,
     ) -> Next {
         let now = Now { at: Timestamp::now(), seed: rand::random() };
-        wishes.asked.poke.push_str(&self.what_may_mend(object, &wishes, &stage).await);
+        let versions = self.what_may_mend(object, &wishes, &stage).await;
+        wishes.may_be_mended_by(&versions);
         if let Err(unavailable) = self.admit(&mut wishes, &stage, &now).await {
             return self.retry(stage, &unavailable.to_string());
         }

@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use super::fault::{Failure, bounded};
 use super::registry::Key;
-use crate::api::{MANAGED_BY, Phase, RemoteCommand};
+use super::stage;
+use crate::api::{MANAGED_BY, RemoteCommand};
 
 /// When which object is to go.
 #[derive(Debug, Default)]
@@ -71,14 +72,14 @@ fn moment(object: &RemoteCommand) -> Option<Timestamp> {
         return None;
     }
     let seconds = object.spec.ttl_seconds_after_finished?;
-    let status = object.status.as_ref()?;
-    let done = matches!(status.phase, Phase::Succeeded | Phase::Failed);
     let deleted = object.metadata.deletion_timestamp.is_some();
-    let current = Some(status.observed_generation) == object.metadata.generation;
-    if !done || deleted || !current {
+    let observed = object.status.as_ref()?.observed_generation;
+    if deleted || object.metadata.generation.is_none_or(|generation| observed < generation) {
         return None;
     }
-    let completion = status.completion_time.as_ref()?.0;
+    // What the status says beside the record may be written by anybody.
+    let stage = stage::read(object).ok().filter(stage::is_over)?;
+    let completion = stage.outcome?.time;
     completion.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()
 }
 
@@ -118,6 +119,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::core::outcome::{Ending, Outcome, Success};
+    use crate::core::stage::Stage;
 
     fn ended(uid: &str, manager: &str) -> RemoteCommand {
         let object = json!({
@@ -125,9 +128,31 @@ mod tests {
             "spec": {"hostRef": {"name": "db-1"}, "command": ["true"], "managedBy": manager,
                      "ttlSecondsAfterFinished": 60},
             "status": {"phase": "Succeeded", "observedGeneration": 1,
-                       "completionTime": "2026-01-02T03:04:05Z"},
+                       "completionTime": "2025-01-02T03:04:05Z"},
         });
-        serde_json::from_value(object).unwrap()
+        let mut object: RemoteCommand = serde_json::from_value(object).unwrap();
+        let outcome = Outcome {
+            ending: Ending::Succeeded(Success::Completed),
+            message: String::new(),
+            time: "2026-01-02T03:04:05Z".parse().unwrap(),
+            evidence: None,
+            exit_code: None,
+            signal: None,
+        };
+        let ended = Stage { revision: 1, run: 1, outcome: Some(outcome), ..Stage::default() };
+        object.status.as_mut().unwrap().stage = Some(stage::record(&ended).unwrap());
+        object
+    }
+
+    /// Guards a command that runs against whoever writes to its status that it has ended.
+    #[test]
+    fn an_object_expires_by_the_record_and_not_by_what_is_written_beside_it() {
+        let mut object = ended("a", MANAGED_BY);
+        let running = Stage { revision: 1, run: 1, ..Stage::default() };
+        object.status.as_mut().unwrap().stage = Some(stage::record(&running).unwrap());
+        assert_eq!(moment(&object), None);
+        object.status.as_mut().unwrap().stage = None;
+        assert_eq!(moment(&object), None);
     }
 
     #[test]

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
+use sha2::{Digest as _, Sha256};
 
 use super::admission::HostKey;
 use super::following::Source;
 use crate::api::plan::limits_where_valid;
 use crate::api::{self, Place, RemoteCommand, RemoteHost};
+use crate::core::bounds::{WAYS_BYTES, stored_bytes};
 use crate::core::connection::Connection;
 use crate::core::plan::{Asked, Hold, HoldKind, Plan};
 
@@ -55,6 +59,16 @@ pub fn wishes(object: &RemoteCommand, hosts: &Store<RemoteHost>) -> Wishes {
 }
 
 impl Wishes {
+    /// Something else that tells of a mend when it changes. It is kept in the stage, so that a
+    /// long text is told by its digest.
+    pub fn may_be_mended_by(&mut self, versions: &str) {
+        self.asked.poke.push_str(versions);
+        if self.asked.poke.len() > LONGEST_POKE {
+            let digest = Sha256::digest(self.asked.poke.as_bytes());
+            self.asked.poke = STANDARD_NO_PAD.encode(digest);
+        }
+    }
+
     /// The same with a reason not to launch.
     pub fn hold(&mut self, hold: Hold) {
         self.asked.hold = Some(hold);
@@ -67,18 +81,18 @@ pub fn find(hosts: &Store<RemoteHost>, namespace: &str, name: &str) -> Option<Re
     Some(RemoteHost::clone(&host))
 }
 
-/// The way is kept in status with each attempt, and an object has room for so much only: all
-/// of it is 1.5 MiB at most, or no result could be stored.
-const LONGEST_WAY: usize = 512 * 1024;
+/// Bytes of what tells of a mend.
+const LONGEST_POKE: usize = 256;
 
+/// The way is kept in status with each attempt, and a status has room for so much only.
 fn too_long(connection: &str) -> Option<Hold> {
-    (connection.len() > LONGEST_WAY).then(|| Hold {
+    let bytes = stored_bytes(connection);
+    (bytes > WAYS_BYTES).then(|| Hold {
         kind: HoldKind::Invalid,
         reason: "InvalidSpec".to_owned(),
         message: format!(
-            "the host keys of all hosts on the way have {} bytes; they have at most \
-             {LONGEST_WAY}: put more into config maps (hostKeys.configMapKeyRef)",
-            connection.len()
+            "the host keys of all hosts on the way take {bytes} bytes in status; they may take \
+             {WAYS_BYTES}: put more into config maps (hostKeys.configMapKeyRef)"
         ),
     })
 }

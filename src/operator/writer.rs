@@ -10,18 +10,21 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kube::Client;
+use kube::{Client, Resource};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::bucket::Bucket;
+use super::events::{Announcement, Announcer};
 use super::fault::Failure;
+use super::memory::{Author, Memory};
 use super::put::{Answer, Known, put};
 use super::registry::Key;
 use crate::api::{RemoteCommand, RemoteCommandStatus, StageRecord};
@@ -37,8 +40,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a save is tried that does not get through although the object can be read. Who
 /// waits for it is deaf until then.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How soon something that was refused and is only shown is tried again.
-const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+/// How soon something that was refused and is only shown is tried again; the pauses double.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(600);
+/// How often it is logged that a write does not get through.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often a status was refused since the start, whatever it was.
+pub static REFUSALS: AtomicU64 = AtomicU64::new(0);
 
 /// How much a write matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,8 +75,9 @@ pub struct Request {
 /// What became of a request.
 #[derive(Debug)]
 pub enum Acknowledged {
-    /// It is stored.
-    Written,
+    /// It is stored. What somebody else had written over ours meanwhile, in these fields, is
+    /// not any more.
+    Written(Vec<String>),
     /// Somebody else wrote another stage; this is what is stored.
     Overtaken(Arc<RemoteCommand>),
     /// The object, or the object of this UID, does not exist.
@@ -86,20 +96,33 @@ enum Message {
 #[derive(Clone)]
 pub struct Writer {
     messages: mpsc::Sender<Message>,
+    memory: Memory,
 }
 
 impl Writer {
     /// Starts the writer's task; it ends when all handles are dropped. `client` must not retry.
-    pub fn start(client: Client) -> Self {
-        Self::start_with(Arc::new(move |request, known, doubtful| {
+    pub fn start(client: Client, announcer: Announcer) -> Self {
+        let put: Put = Arc::new(move |request, known, doubtful| {
             put(client.clone(), request, known, doubtful).boxed()
-        }))
+        });
+        Self::start_with(put, Some(announcer))
     }
 
-    fn start_with(put: Put) -> Self {
+    fn start_with(put: Put, announcer: Option<Announcer>) -> Self {
         let (messages, inbox) = mpsc::channel(QUEUE);
-        tokio::spawn(Task::new(put, inbox).run());
-        Self { messages }
+        let memory = Memory::default();
+        tokio::spawn(Task::new(put, inbox, memory.clone(), announcer).run());
+        Self { messages, memory }
+    }
+
+    /// Who has written the status that `object` shows.
+    pub fn author(&self, object: &RemoteCommand) -> Author {
+        self.memory.author(object)
+    }
+
+    /// What was written is not what is stored any more.
+    pub fn displaced(&self, uid: &str) {
+        self.memory.forget(uid);
     }
 
     /// Writes a status and waits until it is known to be stored or overtaken.
@@ -150,6 +173,10 @@ struct Pending {
     begun: Instant,
     not_before: Instant,
     pause: Duration,
+    /// Pause after the next refusal.
+    refused: Duration,
+    /// When it was last logged that it does not get through.
+    logged: Option<Instant>,
     /// An earlier try may have been stored: read before writing.
     doubtful: bool,
 }
@@ -175,9 +202,9 @@ struct Task {
     inbox: mpsc::Receiver<Message>,
     pending: HashMap<String, Pending>,
     under_way: JoinSet<Tried>,
-    busy: HashSet<String>,
     /// Of objects that are supervised.
-    known: HashMap<String, Known>,
+    memory: Memory,
+    announcer: Option<Announcer>,
     /// UIDs to be forgotten once what is under way for them is done.
     leaving: HashSet<String>,
     bucket: Bucket,
@@ -186,14 +213,19 @@ struct Task {
 }
 
 impl Task {
-    fn new(put: Put, inbox: mpsc::Receiver<Message>) -> Self {
+    fn new(
+        put: Put,
+        inbox: mpsc::Receiver<Message>,
+        memory: Memory,
+        announcer: Option<Announcer>,
+    ) -> Self {
         Self {
             put,
             inbox,
             pending: HashMap::new(),
             under_way: JoinSet::new(),
-            busy: HashSet::new(),
-            known: HashMap::new(),
+            memory,
+            announcer,
             leaving: HashSet::new(),
             bucket: Bucket::new(50, 100),
             number: 0,
@@ -216,7 +248,7 @@ impl Task {
                 },
                 () = sleep_until(wake) => {}
             }
-            if self.pending.is_empty() && self.busy.is_empty() {
+            if self.pending.is_empty() && self.memory.is_idle() {
                 for done in self.flushes.drain(..) {
                     let _ = done.send(());
                 }
@@ -228,8 +260,8 @@ impl Task {
         match message {
             Message::Write(request, acknowledge) => self.queue(request, acknowledge),
             Message::Forget(uid) => {
-                self.known.remove(&uid);
-                if self.busy.contains(&uid) || self.pending.contains_key(&uid) {
+                self.memory.forget(&uid);
+                if self.memory.is_busy(&uid) || self.pending.contains_key(&uid) {
                     self.leaving.insert(uid);
                 }
             }
@@ -240,10 +272,9 @@ impl Task {
     fn queue(&mut self, request: Box<Request>, acknowledge: Option<oneshot::Sender<Acknowledged>>) {
         let uid = request.key.uid.clone();
         self.leaving.remove(&uid);
-        let stored = self.known.get(&uid).is_some_and(|known| known.status == request.status);
-        let idle = !self.busy.contains(&uid) && !self.pending.contains_key(&uid);
-        if stored && idle {
-            acknowledge.map(|done| done.send(Acknowledged::Written));
+        let idle = !self.memory.is_busy(&uid) && !self.pending.contains_key(&uid);
+        if idle && self.memory.has(&uid, &request.status) {
+            acknowledge.map(|done| done.send(Acknowledged::Written(Vec::new())));
             return;
         }
         let settle = if request.urgency == Urgency::Shown { SETTLE } else { Duration::ZERO };
@@ -255,6 +286,8 @@ impl Task {
             begun: Instant::now(),
             not_before: Instant::now() + settle,
             pause: FIRST_PAUSE,
+            refused: AFTER_REFUSAL,
+            logged: None,
             doubtful: false,
         };
         self.pending.insert(uid, pending);
@@ -264,7 +297,7 @@ impl Task {
     fn send_what_is_due(&mut self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
         while self.under_way.len() < AT_ONCE {
-            let free = self.pending.iter().filter(|(uid, _)| !self.busy.contains(*uid));
+            let free = self.pending.iter().filter(|(uid, _)| !self.memory.is_busy(uid));
             let now = Instant::now();
             let due = free.clone().filter(|(_, p)| p.not_before <= now);
             let Some((uid, _)) = due.min_by_key(|(_, p)| (p.request.urgency, p.number)) else {
@@ -275,50 +308,46 @@ impl Task {
             }
             let uid = uid.clone();
             let Some(pending) = self.pending.remove(&uid) else { return far };
-            let known = self.known.get(&uid).cloned();
-            self.busy.insert(uid);
+            let known = self.memory.stored(&uid);
+            self.memory.begin(&uid);
             self.under_way.spawn(attempt(Arc::clone(&self.put), pending, known));
         }
         far
     }
 
     fn settle(&mut self, tried: Tried) {
-        let Tried { pending, answer } = tried;
+        let Tried { mut pending, answer } = tried;
         let uid = pending.request.key.uid.clone();
-        self.busy.remove(&uid);
-        let result = match answer {
-            Answer::Written(known) => {
-                self.known.insert(uid.clone(), *known);
-                Acknowledged::Written
+        let (result, stored) = match answer {
+            Answer::Written(mut known) => {
+                let displaced = std::mem::take(&mut known.displaced);
+                (Acknowledged::Written(displaced), Some(*known))
             }
-            Answer::Overtaken(object) => {
-                self.known.remove(&uid);
-                Acknowledged::Overtaken(object)
-            }
-            Answer::Gone => {
-                self.known.remove(&uid);
-                Acknowledged::Gone
-            }
+            Answer::Overtaken(object) => (Acknowledged::Overtaken(object), None),
+            Answer::Gone => (Acknowledged::Gone, None),
             Answer::Refused(message) => {
-                self.known.remove(&uid);
+                REFUSALS.fetch_add(1, Ordering::Relaxed);
                 if pending.acknowledge.is_none() {
-                    return self.put_back(pending, &message, AFTER_REFUSAL);
+                    let pause = pending.refused;
+                    pending.refused = pause.saturating_mul(2).min(LONGEST_AFTER_REFUSAL);
+                    self.announce_refusal(&pending, &message);
+                    return self.put_back(pending, &message, pause);
                 }
-                Acknowledged::Refused(message)
+                (Acknowledged::Refused(message), None)
             }
             Answer::Unstored(failure)
                 if pending.acknowledge.is_some() && pending.begun.elapsed() >= PATIENCE =>
             {
-                self.known.remove(&uid);
-                Acknowledged::Refused(failure.to_string())
+                (Acknowledged::Refused(failure.to_string()), None)
             }
             Answer::Uncertain(failure) | Answer::Unstored(failure) => {
                 let pause = pending.pause;
                 return self.put_back(pending, &failure.to_string(), pause);
             }
         };
+        self.memory.settle(&uid, stored);
         if !self.pending.contains_key(&uid) && self.leaving.remove(&uid) {
-            self.known.remove(&uid);
+            self.memory.forget(&uid);
         }
         pending.acknowledge.map(|done| done.send(result));
     }
@@ -327,11 +356,30 @@ impl Task {
     /// says all that this one would have said.
     fn put_back(&mut self, mut pending: Pending, why: &str, pause: Duration) {
         let key = &pending.request.key;
-        warn!(namespace = key.namespace, name = key.name, why, "status not written yet");
+        if pending.logged.is_none_or(|logged| logged.elapsed() >= LOG_PERIOD) {
+            let (pause, namespace, name) = (pause.as_secs_f32(), &key.namespace, &key.name);
+            warn!(namespace, name, why, pause, "status not written yet");
+            pending.logged = Some(Instant::now());
+        }
+        // What is stored is not known any more: it may be what was tried.
+        self.memory.settle(&key.uid, None);
         pending.doubtful = true;
         pending.not_before = Instant::now() + pause;
         pending.pause = pending.pause.saturating_mul(2).min(LONGEST_PAUSE);
         self.pending.entry(pending.request.key.uid.clone()).or_insert(pending);
+    }
+
+    /// Tells people once of a status that is only shown and was refused; of a save that was
+    /// refused the supervisor tells, which knows what does not happen for it.
+    fn announce_refusal(&self, pending: &Pending, why: &str) {
+        let Some(announcer) = self.announcer.as_ref().filter(|_| pending.logged.is_none()) else {
+            return;
+        };
+        let note =
+            format!("its status is not up to date, because the API server refuses it: {why}");
+        let (warning, reason) = (true, "StatusRefused".to_owned());
+        let announcement = Announcement { warning, reason, action: "Showing", note };
+        announcer.tell(pending.request.base.object_ref(&()), announcement);
     }
 }
 
@@ -339,7 +387,7 @@ impl Task {
 mod tests {
     use std::future::ready;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -364,7 +412,7 @@ mod tests {
         let tries = Arc::new(AtomicU32::new(0));
         let made = Arc::clone(&tries);
         let begun = Instant::now();
-        let writer = Writer::start_with(Arc::new(move |_, _, doubtful| {
+        let put: Put = Arc::new(move |_, _, doubtful| {
             let number = made.fetch_add(1, Ordering::SeqCst);
             async move {
                 assert!(number > 1, "the first two tries panic");
@@ -372,7 +420,8 @@ mod tests {
                 Answer::Gone
             }
             .boxed()
-        }));
+        });
+        let writer = Writer::start_with(put, None);
         let saved = tokio::time::timeout(LIMIT, writer.save(request())).await.unwrap();
         assert!(matches!(saved, Some(Acknowledged::Gone)), "{saved:?}");
         assert_eq!(tries.load(Ordering::SeqCst), 3);
@@ -383,7 +432,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_the_task_is_noticed_by_those_who_write() {
         let (messages, inbox) = mpsc::channel(QUEUE);
-        let writer = Writer { messages };
+        let writer = Writer { messages, memory: Memory::default() };
         assert!(writer.ended().now_or_never().is_none());
         let task = tokio::spawn(async move {
             let _inbox = inbox;
@@ -397,10 +446,11 @@ mod tests {
     fn writer(answer: fn() -> Answer) -> (Writer, Arc<AtomicU32>) {
         let tries = Arc::new(AtomicU32::new(0));
         let made = Arc::clone(&tries);
-        let writer = Writer::start_with(Arc::new(move |_, _, _| {
+        let put: Put = Arc::new(move |_, _, _| {
             made.fetch_add(1, Ordering::SeqCst);
             async move { answer() }.boxed()
-        }));
+        });
+        let writer = Writer::start_with(put, None);
         (writer, tries)
     }
 
@@ -426,11 +476,13 @@ mod tests {
     async fn what_was_written_is_remembered_while_its_object_is_supervised_and_no_longer() {
         let remembered = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&remembered);
-        let writer = Writer::start_with(Arc::new(move |request: &Request, known, _| {
+        let put: Put = Arc::new(move |request: &Request, known, _| {
             noted.lock().unwrap().push(known.is_some());
             let (resource_version, status) = ("2".to_owned(), request.status.clone());
-            ready(Answer::Written(Box::new(Known { resource_version, status }))).boxed()
-        }));
+            let displaced = Vec::new();
+            ready(Answer::Written(Box::new(Known { resource_version, status, displaced }))).boxed()
+        });
+        let writer = Writer::start_with(put, None);
         let saying = |message: &str| {
             let mut request = request();
             request.status.message = Some(message.to_owned());
@@ -448,10 +500,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_waits_for_is_tried_again_at_leisure_after_a_refusal() {
+    async fn what_nobody_waits_for_is_tried_again_ever_more_rarely_after_a_refusal() {
         let (writer, tries) = writer(|| Answer::Refused("not now".to_owned()));
         writer.show(request()).await;
-        tokio::time::sleep(AFTER_REFUSAL * 2 + LONGEST_PAUSE).await;
-        assert_eq!(tries.load(Ordering::SeqCst), 3);
+        tokio::time::sleep(AFTER_REFUSAL + LONGEST_PAUSE).await;
+        assert_eq!(tries.load(Ordering::SeqCst), 2);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let made = tries.load(Ordering::SeqCst);
+        assert!((8..14).contains(&made), "{made} in an hour");
     }
 }

@@ -148,7 +148,7 @@ impl Documents {
             }
             ("remotecommand.dev/v1alpha1", "RemoteHost") => {
                 let host: RemoteHost = object(node, &custom(&RemoteHost::crd()))?;
-                let within = api::bounds::check_host(&host.spec);
+                let within = api::pace::check_host(&host.spec);
                 within.map_err(|error| vec![problem(node, "spec", error.to_string())])?;
                 once(node, self.hosts.insert(key(node), host).is_some())
             }

@@ -56,7 +56,7 @@ impl Job {
         let mut command = written.command.clone();
         // Before anything is made on disk: is the command one that can be carried out?
         command.metadata.uid = Some("unknown yet".to_owned());
-        api::bounds::check(&command.spec).map_err(|error| written.wrong(&error))?;
+        api::pace::check(&command.spec).map_err(|error| written.wrong(&error))?;
         let plan = api::plan::plan(&command).map_err(|error| written.wrong(&error))?;
         if manner.local && matches!(plan.execution, Execution::Direct(_)) {
             Err(written.wrong(&"spec.execution Direct is about SSH channels; --local has none"))?;

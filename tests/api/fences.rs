@@ -88,17 +88,81 @@ async fn an_outcome_is_final_within_its_run() {
     ];
     for (name, phase, other) in [("s", "Succeeded", "Failed"), ("f", "Failed", "Succeeded")] {
         let end = format!(
-            "{{phase: {phase}, reason: R, run: 1, attempt: 1, exitCode: 3, evidence: Exited}}"
+            "{{phase: {phase}, reason: R, run: 1, attempt: 1, exitCode: 3, evidence: Exited, \
+               stage: {{version: 1, revision: 1, over: true}}}}"
         );
         let changed = format!("{{phase: {other}}}");
         let mut table = table.to_vec();
         table.push((&changed, FINAL));
         fenced(&desk, name, &["{phase: Running, run: 1, attempt: 1}", &end], &table).await;
     }
-    let never_started = ["{phase: Failed, reason: ConnectionRefused, run: 1}"];
+    let never_started = ["{phase: Failed, reason: ConnectionRefused, run: 1, \
+          stage: {version: 1, revision: 1, over: true}}"];
     let table =
         [("{attempt: 1}", FINAL), ("{evidence: NeverStarted}", FINAL), ("{message: m}", "")];
     fenced(&desk, "never-started", &never_started, &table).await;
+}
+
+/// What is written beside the record of a run that is not over can be put right: otherwise
+/// whoever writes Succeeded by hand would make it true for good.
+#[tokio::test]
+async fn an_outcome_that_the_record_does_not_have_is_not_final() {
+    let desk = Desk::commands().await;
+    let forged = "{phase: Succeeded, reason: Completed, exitCode: 0, evidence: Exited}";
+    let table = [
+        ("{phase: Running, reason: Running, exitCode: null, evidence: StillRunning}", ""),
+        ("{phase: Failed, reason: NonZeroExit, exitCode: 3}", ""),
+        (
+            "{phase: Failed, reason: NonZeroExit, exitCode: 3, \
+              stage: {revision: 2, over: true}}",
+            "",
+        ),
+    ];
+    // As it is, and as former versions of the operator have left it.
+    for (name, over) in [("not-over", ", over: false, run: 1, attempt: 1"), ("former", "")] {
+        let running = format!(
+            "{{phase: Running, run: 1, attempt: 1, stage: {{version: 1, revision: 1{over}}}}}"
+        );
+        fenced(&desk, name, &[&running, forged], &table).await;
+    }
+    let none = ["{phase: Running, run: 1, attempt: 1}", forged];
+    fenced(&desk, "no-record", &none, &table[..2]).await;
+}
+
+#[tokio::test]
+async fn numbers_that_the_record_does_not_have_can_be_put_right() {
+    let desk = Desk::commands().await;
+    let running = "{phase: Running, run: 1, attempt: 1, observedGeneration: 1, \
+                    stage: {version: 1, revision: 3, over: false, run: 1, attempt: 1}}";
+    let forged =
+        ["{attempt: 2}", "{run: 2, attempt: null}", "{run: 2, attempt: 1, phase: Succeeded}"];
+    for (n, forged) in forged.into_iter().enumerate() {
+        let table = [
+            ("{phase: Running, run: 1, attempt: 1}", ""),
+            ("{message: m}", ""),
+            ("{phase: Failed, run: 1, attempt: 1, stage: {revision: 4, over: true}}", ""),
+            ("{run: null, attempt: null, phase: Pending}", RUN_STAYS),
+            ("{run: 3, attempt: null}", RUN_BY_ONE),
+            ("{run: 1, attempt: null}", ATTEMPT_STAYS),
+            ("{run: 1, attempt: 3}", ATTEMPT_BY_ONE),
+        ];
+        fenced(&desk, &format!("c{n}"), &[running, forged], &table).await;
+    }
+    let raised = "{observedGeneration: 999}";
+    fenced(&desk, "raised", &[running, raised], &[("{observedGeneration: 1}", "")]).await;
+    // A record that says the run is over, of an object whose status was moved to the next run.
+    let over = "{phase: Failed, reason: R, stage: {revision: 4, over: true}}";
+    let moved = "{run: 2, attempt: null, phase: Succeeded}";
+    let table = [
+        ("{run: 1, attempt: 1, phase: Failed}", ""),
+        ("{run: 2, attempt: null, phase: Pending, stage: {revision: 5, over: false, run: 2}}", ""),
+    ];
+    fenced(&desk, "moved", &[running, over, moved], &table).await;
+    // Before the operator has a record of it.
+    let first = "{phase: Pending, run: 1, attempt: null, observedGeneration: 1, \
+                  stage: {version: 1, revision: 1, over: false, run: 1, attempt: 0}}";
+    let early = "{run: 1, attempt: 1, phase: Failed, observedGeneration: 7}";
+    fenced(&desk, "early", &[early], &[(first, ""), ("{run: null}", RUN_STAYS)]).await;
 }
 
 #[tokio::test]
@@ -131,6 +195,11 @@ async fn a_stage_changes_with_its_revision_and_keeps_what_the_schema_does_not_kn
         ("{stage: {current: {token: other}}}", STAGE),
         ("{stage: {extra: 1}}", STAGE),
         ("{stage: {revision: 4}}", STAGE),
+        ("{stage: {over: true}}", STAGE),
+        ("{stage: {record: other}}", STAGE),
+        ("{stage: {revision: 1000005}}", ""),
+        ("{stage: {revision: 1000006}}", "grows by at most 1000000"),
+        ("{stage: {revision: 9223372036854775807}}", "grows by at most 1000000"),
         ("{stage: null}", STAGE),
         ("{stage: {revision: null}}", "status.stage.revision: Required value"),
         ("{stage: {version: null, revision: 6}}", "status.stage.version: Required value"),

@@ -3,14 +3,15 @@
 //! written as an operator would.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod bounds;
 mod change;
 mod creation;
 mod defaults;
 mod desk;
+mod extremes;
 mod fences;
 mod generated;
 mod kubectl;
+mod pace;
 mod resolution;
 #[path = "../support/mod.rs"]
 mod support;

@@ -27,6 +27,16 @@ const STATUSES: &[&[&str]] = &[
     &["{phase: Running, run: 1, attempt: 1, stage: {version: 1, revision: 1, x: {y: 1}}}"],
     &["{phase: Succeeded, run: 1, attempt: 1, exitCode: 0, reason: Completed, evidence: Exited}"],
     &["{phase: Failed, run: 1, attempt: 1, signal: KILL, exitCode: 137, reason: Signaled}"],
+    &[
+        "{phase: Running, run: 1, attempt: 1, \
+          stage: {version: 1, revision: 1, over: false, run: 1, attempt: 1, record: r}}",
+        "{phase: Succeeded, run: 2, attempt: null}",
+    ],
+    &[
+        "{phase: Failed, run: 1, reason: R, \
+          stage: {version: 1, revision: 1, over: true, run: 1, attempt: 1, record: r}}",
+        "{phase: Succeeded, run: 2, attempt: null}",
+    ],
     &["{phase: Unknown, run: 1, attempt: 1, reason: RecordWiped, evidence: RecordWiped}"],
     &[
         "{phase: Failed, run: 1, reason: QueueTimeout}",

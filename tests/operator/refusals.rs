@@ -1,6 +1,8 @@
 //! Statuses that the API server refuses, and stages that cannot be read: nothing is done that
 //! is not saved, and yet the object is not stuck.
 
+use std::time::{Duration, Instant};
+
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -105,6 +107,55 @@ async fn a_result_is_stored_without_its_tails_where_they_are_what_is_refused() {
     let object = world.shows("terse", "Succeeded", "Completed").await;
     let output = object.status.unwrap().output.unwrap();
     assert_eq!((output.stdout.bytes, output.stdout.tail), (6, None));
+}
+
+/// Takes the policy back.
+async fn refuse_nothing(world: &World) {
+    let kind = "validatingadmissionpolicybinding";
+    world.plane.kubectl(&["delete", kind, &world.namespace]).await.unwrap();
+}
+
+/// Guards against a result that is lost for having been refused once: the host keeps it, and it
+/// is tried again with pauses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_refused_for_a_while_is_stored_afterwards_and_only_then_swept() {
+    let world = World::new().await;
+    world.host_shows("local", "True", "Connected").await;
+    let gate = world.file("gate");
+    let script = format!("until test -e {}; do sleep 0.1; done; echo done", gate.display());
+    world.command("held", json!({"script": script})).await;
+    world.runs("held").await;
+    let open = "!has(object.status.stage) || !has(object.status.stage.over) \
+                || !object.status.stage.over";
+    refuse_unless(&world, &format!("object.metadata.name != 'canary' && ({open})")).await;
+    std::fs::write(&gate, "").unwrap();
+    let note = world.tells("held", "StatusRefused").await;
+    assert!(note.contains("not as the policy wants it"), "{note}");
+    let tries = || {
+        let log = std::fs::read_to_string(world.log(0)).unwrap();
+        log.lines().filter(|line| line.contains("stage not saved")).count()
+    };
+    let begun = Instant::now();
+    world.reaches("it was tried again and again", async || tries() >= 4).await;
+    // The first may have been a moment before; then come pauses of 1 s, 2 s and 4 s.
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_ne!(world.kept_output(), Vec::<std::path::PathBuf>::new(), "the evidence stays");
+    refuse_nothing(&world).await;
+    let object = world.shows("held", "Succeeded", "Completed").await;
+    assert_eq!(object.status.unwrap().stage.unwrap().over, Some(true));
+    world.reaches("the host is swept", async || world.kept_output().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_is_stored_bare_where_the_rest_of_the_status_is_refused() {
+    let world = World::new().await;
+    refuse_unless(&world, "!has(object.status.attempts) && !has(object.status.output)").await;
+    world.command("terse", json!({"script": "echo hello; exit 3"})).await;
+    let object = world.shows("terse", "Failed", "NonZeroExit").await;
+    assert_eq!(condition(&object, "Finished"), "True");
+    let status = object.status.unwrap();
+    assert_eq!((status.exit_code, status.stage.unwrap().over), (Some(3), Some(true)));
+    assert_eq!((status.attempts, status.output), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,3 +99,15 @@ async fn a_running_command_that_says_nothing_costs_no_writes() {
     let more = tokio::time::timeout(REST, events.try_next()).await;
     assert!(more.is_err(), "a write while nothing changes: {more:?}");
 }
+
+/// Thousands of them are kept, listed and watched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_command_takes_little_room() {
+    let world = World::new().await;
+    world.command("small", json!({"command": ["true"]})).await;
+    let object = world.shows("small", "Succeeded", "Completed").await;
+    assert!(object.metadata.managed_fields.is_some());
+    let bytes = serde_json::to_string(&object).unwrap().len();
+    let status = serde_json::to_string(&object.status).unwrap().len();
+    assert!(bytes <= 8000, "{bytes} bytes, of which {status} are the status");
+}

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::core::bounds::{MESSAGE_CHARS, PROCESSES};
 use crate::core::outcome::Evidence;
 use crate::core::phase::{Cleanup, HostReachable};
 
@@ -192,18 +193,21 @@ fn texts_and_lists_are_bounded() {
     let stage = Stage { attempts: (1..=12).map(past).collect(), ..Stage::default() };
     let status = shown(&command(json!({})), &stage, &summary);
     let message = status.message.unwrap();
-    assert_eq!((message.chars().count(), message.chars().last()), (MESSAGE, Some('…')));
+    assert_eq!((message.chars().count(), message.chars().last()), (MESSAGE_CHARS, Some('…')));
     let listed: Vec<_> = status.attempts.unwrap().iter().map(|a| a.attempt).collect();
     assert_eq!(listed, (3..=12).collect::<Vec<_>>());
 }
 
+fn cut(tail: &str, limit: i32) -> Option<String> {
+    let mut output = OutputStatus::default();
+    output.stdout.tail = Some(tail.to_owned());
+    let status = RemoteCommandStatus { output: Some(output), ..RemoteCommandStatus::default() };
+    bounded(status, limit).output.unwrap().stdout.tail
+}
+
 #[test]
 fn tails_end_within_their_bytes_and_begin_with_a_whole_character() {
-    let tail = |text: &str, limit| {
-        let mut output = OutputStatus::default();
-        output.stdout.tail = Some(text.to_owned());
-        bounded(output, limit).stdout.tail
-    };
+    let tail = cut;
     assert_eq!(tail("hello", 4096).as_deref(), Some("hello"));
     assert_eq!(tail("hello", 2).as_deref(), Some("lo"));
     assert_eq!(tail("xäy", 2).as_deref(), Some("y"), "not half an ä");
@@ -213,11 +217,7 @@ fn tails_end_within_their_bytes_and_begin_with_a_whole_character() {
 
 #[test]
 fn tails_are_bounded_as_they_are_stored_and_not_only_as_they_are() {
-    let tail = |text: &str| {
-        let mut output = OutputStatus::default();
-        output.stdout.tail = Some(text.to_owned());
-        bounded(output, 600).stdout.tail.unwrap()
-    };
+    let tail = |text: &str| cut(text, 600).unwrap();
     for text in ["\u{1}".repeat(1000), "<>&".repeat(1000), "\u{1b}[0m".repeat(1000)] {
         let kept = tail(&text);
         assert!(!kept.is_empty() && text.ends_with(&kept));

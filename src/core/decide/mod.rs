@@ -31,6 +31,7 @@ use jiff::Timestamp;
 pub use self::limits::MISSING_GRACE;
 
 use super::action::{Action, Seen};
+use super::bounds::bound;
 use super::plan::{Asked, Plan};
 use super::stage::{Attempt, Stage};
 
@@ -130,6 +131,7 @@ impl Turn<'_> {
             let announced = Some(self.stage);
             return Decision { stage: self.was.clone(), action, wake, announced };
         }
+        bound(&mut self.stage);
         if self.changed() {
             self.stage.revision = self.was.revision.saturating_add(1);
             if let (Some(current), Some(uptime)) = (&mut self.stage.current, self.highest_uptime) {

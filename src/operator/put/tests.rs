@@ -12,6 +12,7 @@ use futures::stream;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::Phase;
 use crate::operator::registry::Key;
 use crate::operator::writer::Urgency;
 
@@ -158,7 +159,7 @@ async fn another_stage_of_the_same_or_a_later_revision_is_somebody_elses() {
 async fn what_we_wrote_last_is_no_base_for_a_stage_that_was_decided_from_another() {
     let (server, client) = Server::start([]).await;
     let status = RemoteCommandStatus { stage: Some(record(2)), ..Default::default() };
-    let known = Known { resource_version: "5".to_owned(), status };
+    let known = Known { resource_version: "5".to_owned(), status, displaced: Vec::new() };
     let answer = put(client, &request(object("1", 2)), Some(known), false).await;
     assert!(matches!(answer, Answer::Written(_)), "{answer:?}");
     assert_eq!(server.calls(), ["GET", "PUT"], "it is read before it is written");
@@ -189,7 +190,7 @@ async fn a_refusal_is_an_answer_once_the_newest_version_was_tried() {
     let answer = put(client, &request(object("5", 3)), None, false).await;
     let Answer::Refused(why) = answer else { panic!("{answer:?}") };
     assert!(why.contains("not these words"), "{why}");
-    assert_eq!(server.calls(), ["PUT", "GET", "PUT", "PUT"]);
+    assert_eq!(server.calls(), ["PUT", "GET", "PUT", "PUT", "PUT"], "whole, shorter, bare");
 }
 
 #[tokio::test]
@@ -199,6 +200,45 @@ async fn tails_are_done_without_where_the_status_is_refused_with_them() {
     let Answer::Written(known) = answer else { panic!("{answer:?}") };
     assert_eq!(known.status.output.unwrap().stdout.tail, None);
     assert_eq!(server.stage()["revision"], 4);
+}
+
+#[tokio::test]
+async fn what_can_be_done_without_does_not_keep_the_outcome_from_being_stored() {
+    let (server, client) = Server::start([Mishap::RefusesWords("leftRunning")]).await;
+    let mut request = request(object("5", 3));
+    request.status.left_running = Some(Vec::new());
+    request.status.reason = Some("Completed".to_owned());
+    let answer = put(client, &request, None, false).await;
+    let Answer::Written(known) = answer else { panic!("{answer:?}") };
+    assert_eq!((known.status.left_running, known.status.output), (None, None));
+    assert_eq!(known.status.reason.as_deref(), Some("Completed"));
+    assert_eq!(server.stage()["revision"], 4);
+}
+
+/// As a forged status is that a save came before: it is said although nobody was looking.
+#[tokio::test]
+async fn what_somebody_had_written_over_ours_is_told_when_a_save_replaces_it() {
+    let (server, client) = Server::start([]).await;
+    let stored = object("5", 3);
+    let status = RemoteCommandStatus { phase: Phase::Running, ..stored.status.clone().unwrap() };
+    server.object.lock().unwrap()["status"]["phase"] = json!("Succeeded");
+    let known = Known { resource_version: "4".to_owned(), status, displaced: Vec::new() };
+    let answer = put(client, &request(object("4", 3)), Some(known), false).await;
+    let Answer::Written(known) = answer else { panic!("{answer:?}") };
+    assert_eq!(known.displaced, ["phase"]);
+}
+
+/// Guards objects of former versions: their stage stays theirs until it changes.
+#[tokio::test]
+async fn a_stage_in_the_words_of_a_former_version_is_the_same_stage() {
+    let (server, client) = Server::start([]).await;
+    let mut request = request(object("5", 3));
+    let stage = serde_json::to_value(record(3)).unwrap();
+    let stage: crate::core::stage::Stage = serde_json::from_value(stage).unwrap();
+    request.before = Some(crate::operator::stage::record(&stage).unwrap());
+    let answer = put(client.clone(), &request, None, false).await;
+    assert!(matches!(answer, Answer::Written(_)), "{answer:?}");
+    assert_eq!(server.calls(), ["PUT"]);
 }
 
 #[tokio::test]

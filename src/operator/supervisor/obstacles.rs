@@ -85,7 +85,10 @@ impl Supervisor {
     /// deletion ends when its limit does.
     pub(super) async fn leave_alone(&mut self, object: &RemoteCommand) -> Next {
         let status = unreadable(object, Timestamp::now());
-        if Some(&status) != object.status.as_ref() {
+        let dispute = self.is_in_dispute(object);
+        let unsaid = Some(&status) != object.status.as_ref();
+        if unsaid && dispute.is_none() {
+            self.context.disputes.note(&self.seat.key.uid, object.metadata.generation);
             let request = Request {
                 key: self.seat.key.clone(),
                 base: std::sync::Arc::new(object.clone()),
@@ -96,7 +99,7 @@ impl Supervisor {
             self.context.writer.show(request).await;
         }
         match closing::gives_up_at(object) {
-            None => Next::Rest,
+            None => dispute.filter(|_| unsaid).map_or(Next::Rest, Next::Wait),
             Some(limit) if limit > Timestamp::now() => Next::Wait(instant(limit)),
             Some(_) => {
                 let left = "what it left on its host is not known: the stage in its status \

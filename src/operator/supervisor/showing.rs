@@ -60,6 +60,10 @@ impl Supervisor {
         if status == *shown {
             return None;
         }
+        let (uid, generation) = (&self.seat.key.uid, object.metadata.generation);
+        if let Some(until) = self.context.disputes.pause(uid, generation) {
+            return Some(until);
+        }
         let mut without_output = status.clone();
         without_output.output.clone_from(&shown.output);
         if without_output == *shown {
@@ -72,6 +76,7 @@ impl Supervisor {
             }
             self.showing.output = of;
         }
+        self.context.disputes.note(uid, generation);
         entry.show(stage, status).await;
         self.showing.at = Instant::now();
         None

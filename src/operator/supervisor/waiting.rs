@@ -80,6 +80,10 @@ impl Supervisor {
         let mut sleep = pin!(sleep_until(until));
         loop {
             let look = self.obstacles.next_look();
+            let compare = self.next_comparison();
+            if compare.is_some_and(|at| at <= Instant::now()) {
+                return;
+            }
             tokio::select! {
                 changed = self.seat.object.changed() => {
                     let latest = self.seat.object.borrow_and_update().clone();
@@ -91,6 +95,7 @@ impl Supervisor {
                     self.recheck.hasten();
                     return;
                 }
+                () = sleep_until(compare.unwrap_or(look)), if compare.is_some() => {}
                 () = sleep_until(look) => if self.may_be_mended().await {
                     return;
                 },
