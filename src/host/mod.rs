@@ -10,6 +10,7 @@ mod machine;
 pub mod recorded;
 mod shell;
 mod shells;
+mod shortage;
 mod ssh;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,12 @@ pub const GREETING: &str = "remote-command ";
 
 /// Read by helper shells and supervisors alike.
 static RUN: LazyLock<String> = LazyLock::new(|| {
-    [include_str!("process.sh"), include_str!("stop.sh"), include_str!("supervise.sh")]
+    [
+        include_str!("process.sh"),
+        include_str!("stop.sh"),
+        include_str!("drain.sh"),
+        include_str!("supervise.sh"),
+    ]
         .map(without_comments)
         .concat()
 });
