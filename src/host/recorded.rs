@@ -175,6 +175,10 @@ fn turned_away(report: &Report) -> Option<Refusal> {
             Refused::Changed => Refusal::HostChanged(foreign(message)),
             Refused::Environment => standing(Standing::EnvironmentRefused, &foreign(message)),
             Refused::TooLong => standing(Standing::ArgumentsTooLong, &foreign(message)),
+            Refused::Processes => {
+                let said = [message.as_bytes(), b": ", &report.said].concat();
+                Refusal::Unable(shortage::fault(&said))
+            }
         });
     }
     let lacking = report.unstarted && shortage::lacks_processes(&report.said);

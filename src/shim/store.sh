@@ -3,6 +3,7 @@
 # Where nothing can be done this says so in one line and ends the shell.
 rc_unusable() {
     echo "$rc_nonce unusable $1"
+    rc_busy=
     exit 1
 }
 

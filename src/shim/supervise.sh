@@ -25,8 +25,8 @@ rc_supervise() {
     rc_dir=$1 rc_mark=$2 rc_call=$3 rc_limit=$4 rc_deadline=$5 rc_grace=$6
     rc_setsid=$7 rc_umask=$8 rc_lc=$9 rc_boot=${10} rc_say=${11} rc_cgroup=${12}
     rc_token=${rc_mark##*/}
-    rc_begin=ran rc_words=0 rc_d=
-    trap rc_leave_watch EXIT
+    rc_begin=ran rc_words=0 rc_d= rc_quiet=
+    trap rc_leave EXIT
     rc_self
     rc_s=$rc_pid rc_sstart=$rc_start
     # A request that is sent twice is two launches: what they write must have two names.
@@ -71,8 +71,9 @@ rc_cut_short() { rc_refuse changed 'the inputs were cut short'; }
 
 # Kind and words of why nothing starts.
 rc_refuse() {
-    rm -f "$rc_dir/script.$rc_call" "$rc_dir/stdin.$rc_call"
+    rc_quiet=1
     rc_turn_down "$1 $2"
+    rm -f "$rc_dir/script.$rc_call" "$rc_dir/stdin.$rc_call"
     exit 1
 }
 
@@ -83,7 +84,10 @@ rc_turn_down() {
 }
 
 # However the supervisor ends, the watch of what never began does not stay.
-rc_leave_watch() { [ -z "$rc_d" ] || kill -s TERM "$rc_d" 2>/dev/null; }
+rc_leave() {
+    [ -z "$rc_d" ] || kill -s TERM "$rc_d" 2>/dev/null
+    [ "$rc_quiet" ] || rc_last_words
+}
 
 # A shell does not let every variable be set, nor to every value: its own, those that a start-up
 # file made read-only, and numbers. That is found out before anything starts, by trying, in
@@ -122,7 +126,7 @@ rc_put_env() {
 # that does nothing. Small ones always fit.
 rc_check_size() {
     [ "$rc_large" = 1 ] || return 0
-    (trap - EXIT; rc_exec_nothing "$@") 2>/dev/null 7>&-
+    (trap - EXIT; exec 2>/dev/null 7>&-; rc_exec_nothing "$@")
     case $? in
     126) rc_refuse toolong "arguments and variables are together too long for this host" ;;
     esac
@@ -183,9 +187,9 @@ rc_run() {
     { exec 8<"$rc_input"; } 2>/dev/null || exec 8</dev/null
     [ "$rc_input" = /dev/null ] || rm -f "$rc_input"
     rc_make_scope
-    rc_stand || exit 1
+    rc_stand || rc_refuse processes 'what its output and its time limit need could not be started'
     (trap - EXIT; exec >&5 5>&-; rc_become "$@")
-    rc_code=$?
+    rc_code=$? rc_quiet=1
     # Some shells say on stderr that a signal ended what they waited for.
     exec 2>/dev/null 5>&- 6>&- 7>&- 8>&-
     rc_w=$rc_d rc_d=
@@ -207,7 +211,7 @@ rc_run() {
 # of that pipe with it. Then 5 and 6 are the ends that the command writes to, and nobody but the
 # drains has the others.
 rc_stand() {
-    mkfifo "$rc_dir/out.$rc_call" "$rc_dir/err.$rc_call" "$rc_dir/go.$rc_call" 2>/dev/null &&
+    mkfifo "$rc_dir/out.$rc_call" "$rc_dir/err.$rc_call" "$rc_dir/go.$rc_call" &&
         command exec 5<>"$rc_dir/out.$rc_call" 6<>"$rc_dir/err.$rc_call" 9<>"$rc_dir/go.$rc_call" ||
         rc_refuse changed 'the pipes for its output could not be made'
     exec 4<"$rc_dir/go.$rc_call"
@@ -258,7 +262,7 @@ rc_become() {
         exit 0
     fi
     [ -z "$rc_scope" ] || { echo "$rc_pid" >"$rc_scope/cgroup.procs"; } 2>/dev/null
-    ln "$rc_dir/claim.$rc_call" "$rc_dir/claim" 2>/dev/null
+    ln "$rc_dir/claim.$rc_call" "$rc_dir/claim"
     if ! rc_read_claim || [ "$rc_by" != "$rc_call" ]; then
         echo "${rc_say}lost" >&7
         exit 0

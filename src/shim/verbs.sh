@@ -254,6 +254,7 @@ rc_over() {
     rc_reply over
     printf '%s' "$rc_out"
     echo "$rc_nonce end"
+    rc_busy=
     exit 0
 }
 
@@ -444,7 +445,8 @@ rc_send() {
 # First words of a helper shell: who it is, and where it keeps what.
 # $1 is the user's name when the shell runs as another user, else -.
 rc_hello() {
-    rc_as=$1 rc_out= rc_sid=
+    rc_as=$1 rc_out= rc_sid= rc_busy=1
+    trap '[ -z "$rc_busy" ] || rc_last_words' EXIT
     rc_word || exit 1
     rc_named=$rc_w
     [ "$rc_as" = - ] || cd 2>/dev/null || cd /
@@ -458,8 +460,9 @@ rc_hello() {
     printf '%s' "$rc_out"
     echo "$rc_nonce end"
     rc_expire
-    while read -r rc_l rc_verb rc_call rc_uid_of rc_name rc_token rc_words; do
+    while rc_busy=; read -r rc_l rc_verb rc_call rc_uid_of rc_name rc_token rc_words; do
         [ "$rc_l" = "$rc_nonce" ] || exit 1
+        rc_busy=1
         rc_out= rc_dir= rc_tree= rc_sid= rc_scope= rc_here=0 rc_beside=
         case $rc_verb in
         prepare | launch | stop | revoke | sweep | read) "rc_$rc_verb" $rc_words ;;

@@ -193,6 +193,8 @@ pub enum Refused {
     Environment,
     /// Arguments and variables are together too long.
     TooLong,
+    /// What it needs besides itself could not be started.
+    Processes,
 }
 
 /// Most bytes kept of [`Report::said`].
@@ -347,6 +349,7 @@ fn refused(rest: &str) -> Option<(Refused, String)> {
         "changed" => Refused::Changed,
         "environment" => Refused::Environment,
         "toolong" => Refused::TooLong,
+        "processes" => Refused::Processes,
         _ => return None,
     };
     Some((kind, foreign(message)))
@@ -504,8 +507,17 @@ mod tests {
 
     #[test]
     fn lines_that_no_report_has_are_flaws() {
-        for line in ["", "hurrah", "at m b", "refused", "refused why not", "stop Tired", "claim x", "output xxx 1 0 0", "bytes -"]
-        {
+        for line in [
+            "",
+            "hurrah",
+            "at m b",
+            "refused",
+            "refused why not",
+            "stop Tired",
+            "claim x",
+            "output xxx 1 0 0",
+            "bytes -",
+        ] {
             let taken = report(&[line]).and_then(|report| report.record(TOKEN));
             assert!(taken.is_err(), "{line:?}");
         }

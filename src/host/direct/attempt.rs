@@ -331,9 +331,7 @@ impl State {
         self.seen = match exit {
             _ if !self.sent => DirectSeen::NeverStarted(self.why_not(&end)),
             Some(exit) => match &self.stdout.mark {
-                Some(Mark::Begun(start)) => {
-                    DirectSeen::Exited(exit_from_channel(exit).but(*start))
-                }
+                Some(Mark::Begun(start)) => DirectSeen::Exited(exit_from_channel(exit).but(*start)),
                 unbegun if !lost => {
                     let said = self.stderr.spool.read(0, SAID).1;
                     DirectSeen::NeverStarted(why_unbegun(unbegun.as_ref(), &said))
@@ -379,9 +377,8 @@ fn why_unbegun(mark: Option<&Mark>, said: &[u8]) -> Fault {
         Some(Mark::Begun(_)) | None if shortage::lacks_processes(said) => shortage::fault(said),
         Some(Mark::Begun(_)) | None => {
             let said = foreign_bytes(said);
-            let message = format!(
-                "the account's shell ended before it became the command; it said: {said}"
-            );
+            let message =
+                format!("the account's shell ended before it became the command; it said: {said}");
             Fault::new(Standing::HostUnusable, message)
         }
     }

@@ -77,8 +77,8 @@ const LINE: &str = concat!(
     r#"rcmd_l=${rcmd_r%%:*}; rcmd_r=${rcmd_r#*:}; rcmd_try "${rcmd_l:-.}/$rcmd_p"; done ;; esac; "#,
     r#"case $rcmd_b in notfound) rcmd_no notfound "$rcmd_p: no such program" 127 ;; "#,
     r#"denied) rcmd_no denied "$rcmd_p may not be executed" 126 ;; esac; "#,
-    r#"if [ "$rcmd_z" = 1 ]; then (while [ -n "$1" ]; do export "$1"; shift; done; shift; "#,
-    r#"exec /bin/sh -c : "$@") 2>/dev/null; "#,
+    r#"if [ "$rcmd_z" = 1 ]; then (exec 2>/dev/null; while [ -n "$1" ]; do export "$1"; shift; done; shift; "#,
+    r#"exec /bin/sh -c : "$@"); "#,
     r#"if [ $? = 126 ]; then rcmd_say toolong; exit 125; fi; fi; "#,
     r#"rcmd_go() { rcmd_say ran; while [ -n "$1" ]; do export "$1"; shift; done; shift; exec "$@"; }; "#,
     r#"if [ "$rcmd_x" = 0 ]; then rcmd_go "$@"; fi; "#,
@@ -283,6 +283,41 @@ mod tests {
         let mut plan = plan(&["/bin/sh", "-u"]);
         plan.program.script = Some("printf 'it ran '\nprintf %s \"$V\"\n".to_owned());
         breaks_anywhere(&plan, "it ran x\n");
+    }
+
+    /// Guards against an exit code for a variable that cannot be set, and against names that are
+    /// the bootstrap's own.
+    #[test]
+    fn a_variable_that_the_shell_cannot_set_is_told_and_any_other_arrives() {
+        let cases = [
+            ("dash", "OPTIND", "x", false),
+            ("dash", "UID", "7", true),
+            ("dash", "_", "x", true),
+            ("bash", "OPTIND", "x", false),
+            ("bash", "UID", "7", false),
+            ("bash", "SHELLOPTS", "x", false),
+            ("bash", "_", "x", false),
+            ("dash", "IFS", "1 0", true),
+            ("bash", "IFS", "1 0", true),
+            ("bash", "RANDOM", "no", true),
+            ("dash", "rcmd_k", "mine", true),
+            ("bash", "rcmd_put", "mine", true),
+            ("dash", "OPTIND", "2", true),
+        ];
+        for (shell, name, content, arrives) in cases {
+            let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
+            let secret = Zeroizing::new(content.as_bytes().to_vec());
+            let env = vec![(name.to_owned(), secret), ("LAST".to_owned(), Zeroizing::default())];
+            let material = Material { env, stdin: None };
+            let plan = plan(&["/usr/bin/env"]);
+            let request = request(&plan, &direct, Kind::Command, material).unwrap();
+            let nonce = request.nonce.unwrap();
+            let said = said(shell, &[request.head.as_slice(), request.input.as_slice()].concat());
+            let told = format!("\n{nonce}\n\u{1}{nonce} environment {name}\n");
+            assert_eq!(said == told, !arrives, "{shell} {name}: {said}");
+            let line = format!("\n{name}={content}\n");
+            assert_eq!(said.contains(&line), arrives, "{shell} {name}: {said}");
+        }
     }
 
     fn breaks_anywhere(plan: &Plan, written: &str) {
