@@ -280,7 +280,8 @@ impl World {
         let seen = if self.mutant() == Mutant::RefusalTakenForEnd {
             let mut liar = next.host.clone();
             liar.perform(action);
-            liar.torn_probe(entry, 126)
+            liar.torn_probe(entry, 126);
+            liar.perform(&Action::Probe { entry: entry.clone() })
         } else {
             let fault = Fault::new(Standing::EnvironmentRefused, "UID cannot be set");
             Seen::Refused { entry: entry.clone(), why: Refusal::Unable(fault) }
