@@ -21,7 +21,8 @@ rc_drain() {
         [ "$rc_rc" = 0 ] || break
         case $rc_r in
         [0-9]*+[0-9]*) [ $(($rc_r)) -lt "$rc_n" ] && rc_end=1 ;;
-        *) [ "$rc_got" = "$rc_was" ] && rc_end=1 ;;
+        # Nothing was said: on a full disk that is the end, and of a wiped entry it tells nothing.
+        *) [ -d "$rc_dir" ] && [ "$rc_got" = "$rc_was" ] && rc_end=1 ;;
         esac
         [ -z "$rc_end" ] || break
     done
