@@ -203,8 +203,6 @@ rc_run() {
     [ "$rc_script" = - ] || set -- "$@" "$rc_dir/script.$rc_call"
     rm -f "$@"
     [ -z "$rc_scope" ] || rc_leave_scope
-    # A channel of its own lasts as long as there is output.
-    [ -z "$rc_say" ] || wait "$rc_o" "$rc_e"
 }
 
 # Drains and watch, each of which says on 9 that it stands. Whoever cannot is gone, and its end
