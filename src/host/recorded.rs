@@ -15,7 +15,6 @@ pub use super::shells::{REPLY_LIMIT, Shells};
 use super::{Chunk, Host, Material, Stream, shortage};
 use crate::core::action::{Action, Entry, Expect, Refusal, Seen};
 use crate::core::fault::{Fault, Ours, Standing};
-use crate::core::foreign::foreign;
 use crate::core::plan::Plan;
 use crate::journal::Saved;
 use crate::shim::wire::{self, Flaw, Inputs, Refused, Report};
@@ -172,9 +171,9 @@ fn turned_away(report: &Report) -> Option<Refusal> {
     let standing = |cause: Standing, message: &str| Refusal::Unable(Fault::new(cause, message));
     if let Some((why, message)) = &report.refused {
         return Some(match why {
-            Refused::Changed => Refusal::HostChanged(foreign(message)),
-            Refused::Environment => standing(Standing::EnvironmentRefused, &foreign(message)),
-            Refused::TooLong => standing(Standing::ArgumentsTooLong, &foreign(message)),
+            Refused::Changed => Refusal::HostChanged(message.clone()),
+            Refused::Environment => standing(Standing::EnvironmentRefused, message),
+            Refused::TooLong => standing(Standing::ArgumentsTooLong, message),
             Refused::Processes => {
                 let said = [message.as_bytes(), b": ", &report.said].concat();
                 Refusal::Unable(shortage::fault(&said))

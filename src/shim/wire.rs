@@ -527,9 +527,9 @@ mod tests {
     fn what_a_host_says_of_itself_is_foreign_text() {
         let foul = "\u{1b}]0;x\u{7}\u{202e}a\0b";
         let left = format!("left 7 0 {foul}{}", "y".repeat(20_000));
-        let said = [&format!("refused {foul}") as &str, &left];
+        let said = [&format!("refused changed {foul}") as &str, &left];
         let report = report(&said).unwrap();
-        let shown = [report.refused.clone().unwrap(), report.left[0].command.clone()];
+        let shown = [report.refused.clone().unwrap().1, report.left[0].command.clone()];
         for text in &shown {
             let plain = |c: char| c == '\u{fffd}' || c.is_ascii_graphic() || c == '…';
             assert!(text.chars().all(plain) && text.chars().count() <= 300, "{text:?}");
