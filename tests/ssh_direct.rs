@@ -354,7 +354,11 @@ async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_sta
     let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
     let mut started = Vec::new();
     let says = "printf 1; /bin/true || exit 0; printf 2";
-    for most in 1..=8 {
+    // How many it takes is the machine's affair: the dead count until init takes note of them.
+    for most in 1..=60 {
+        if started.len() == 3 {
+            break;
+        }
         let hosts = Hosts::new();
         let machine = Machine::of(&hosts, &sshd);
         std::fs::write(sshd.home().join(".bashrc"), format!("ulimit -u {most}\n")).unwrap();
@@ -377,7 +381,7 @@ async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_sta
         }
         hosts.shutdown().await;
     }
-    assert!(!started.is_empty() && !started.contains(&1), "both were met: {started:?}");
+    assert!(started.len() == 3 && !started.contains(&1), "both were met: {started:?}");
 }
 
 #[tokio::test]

@@ -248,11 +248,11 @@ impl Attempt {
         self.until(within, |state| state.is_ready() || state.seen != DirectSeen::Running).await;
     }
 
-    /// Waits until the shell has said what becomes of the command, or the end is known, at most
-    /// this long.
+    /// Waits until the shell has said that it becomes the command, or the end is known, at most
+    /// this long. One that says that it cannot is about to end.
     pub(super) async fn begun(&self, within: Duration) {
-        let told = |state: &State| state.stdout.mark.is_some() || state.stdout.marked.is_empty();
-        self.until(within, |state| told(state) || state.seen != DirectSeen::Running).await;
+        let begun = |state: &State| matches!(state.stdout.mark, Some(Mark::Begun(_)));
+        self.until(within, |state| begun(state) || state.seen != DirectSeen::Running).await;
     }
 
     /// Waits for the end, at most this long.
