@@ -41,9 +41,9 @@ rc_drain() {
 # reads it says there were in rc_r.
 rc_copy() {
     if [ "$rc_standing" ]; then
-        rc_patiently 'rc_dd "$@" &' "$@" || return
+        rc_patiently "$rc_dd" "$@" || return
     else
-        rc_dd "$@" &
+        eval "$rc_dd"
     fi
     rc_stands
     wait "$!"
@@ -52,7 +52,9 @@ rc_copy() {
     return 0
 }
 
-rc_dd() { LC_ALL=C exec dd bs="$1" count="$2" <&3 3<&- 9>&- 2>"$rc_f.said" >>"$3"; }
+# One simple command: an error of a special builtin (exec) in what was forked would be caught where
+# command catches it, in the copy of this shell, which would then fork for itself.
+rc_dd='LC_ALL=C dd bs="$1" count="$2" <&3 3<&- 9>&- 2>"$rc_f.said" >>"$3" &'
 
 # Bytes stored, in rc_got. Fails when it could not be found out.
 rc_count() {
@@ -88,6 +90,6 @@ rc_patiently() {
 # of it. Before it stood nothing was claimed.
 rc_overflow() {
     [ "$rc_standing" ] || return
-    { true >"$rc_f.cut"; } 2>/dev/null
+    [ -e "$rc_dir/swept" ] || { true >"$rc_f.cut"; } 2>/dev/null
     exec dd bs=65536 <&3 >/dev/null 2>&1
 }
