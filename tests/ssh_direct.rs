@@ -317,6 +317,74 @@ async fn what_cannot_be_started_is_told_apart_from_a_command_that_ended() {
     assert_eq!((exit.start_failure(), out.as_str()), (StartFailure::None, "\u{1}x"));
 }
 
+/// Guards against an exit code for a command that never ran.
+#[tokio::test]
+async fn what_the_host_refuses_to_start_is_no_exit_code() {
+    let login = Login::Shell("/bin/sh".into());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let plan = plan(&["/bin/true"]);
+    let many = |count: usize| {
+        let big = "x".repeat(120_000);
+        (0..count).map(|n| (format!("V{n}"), value(&big))).collect::<Vec<_>>()
+    };
+    let cases = [
+        (vec![("OPTIND".to_owned(), value("x"))], Some("EnvironmentRefused")),
+        (many(22), Some("ArgumentsTooLong")),
+        (many(12), None),
+    ];
+    for (attempt, (env, reason)) in (1..).zip(cases) {
+        let entry = entry(attempt, Kind::Command);
+        let seen = machine.launch_with(&plan, &entry, Material { env, stdin: None }).await;
+        match (reason, seen) {
+            (Some(reason), DirectSeen::NeverStarted(fault)) => assert_eq!(fault.reason(), reason),
+            (None, _) => {
+                let end = machine.end(&plan, &entry).await;
+                assert!(matches!(&end, DirectSeen::Exited(exit) if exit.code() == 0), "{end:?}");
+            }
+            (_, seen) => panic!("{seen:?}"),
+        }
+    }
+}
+
+/// Guards against a shell's own end, or a forced command, for a host that cannot fork.
+#[tokio::test]
+async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_starts() {
+    let login = Login::Shell(programs::debian("bash", "bash").unwrap());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    let mut started = Vec::new();
+    let says = "printf 1; /bin/true || exit 0; printf 2";
+    // How many it takes is the machine's affair: the dead count until init takes note of them.
+    for most in 1..=60 {
+        if started.len() == 3 {
+            break;
+        }
+        let hosts = Hosts::new();
+        let machine = Machine::of(&hosts, &sshd);
+        std::fs::write(sshd.home().join(".bashrc"), format!("ulimit -u {most}\n")).unwrap();
+        let mut plan = plan(&["/bin/sh"]);
+        // Too long for a pipe of the shell's own, so that it needs a process to write it.
+        plan.program.script = Some(format!("{says}\n#{}\n", "x".repeat(100_000)));
+        let entry = entry(most, Kind::Command);
+        match machine.launch(&plan, &entry).await {
+            DirectSeen::NeverStarted(fault) => {
+                assert_eq!(fault.reason(), "ProcessLimit", "{fault:?}")
+            }
+            DirectSeen::Lost => panic!("lost with {most}"),
+            DirectSeen::Running | DirectSeen::Exited(_) => {
+                let end = machine.end(&plan, &entry).await;
+                // What the command itself may start is its own affair.
+                assert!(matches!(&end, DirectSeen::Exited(_)), "{most}: {end:?}");
+                assert!(machine.output(&entry, Stream::Stdout).await.starts_with('1'), "{most}");
+                started.push(most);
+            }
+        }
+        hosts.shutdown().await;
+    }
+    assert!(started.len() == 3 && !started.contains(&1), "both were met: {started:?}");
+}
+
 #[tokio::test]
 async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
     let sshd = Sshd::start(Options {

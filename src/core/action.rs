@@ -100,6 +100,8 @@ pub enum Action {
 pub enum Refusal {
     /// The host turned it away, because it has changed since it was prepared. For people.
     HostChanged(String),
+    /// The host could not begin it, and says why: what the command needs was not to be had.
+    Unable(Fault),
     /// It was not sent: certainly no byte of it left this process.
     Unsent(Fault),
 }

@@ -51,6 +51,8 @@ pub enum Transient {
     ConnectionLost,
     /// No channel could be opened (MaxSessions).
     ChannelRefused,
+    /// The host has no more processes for this user (`ulimit -u`, `pids.max`; fork(2), EAGAIN).
+    ProcessLimit,
     /// The far shell did not answer within the reply limit.
     ReplyTimeout,
     /// Another machine answers at this address than the attempt was launched on.
@@ -78,6 +80,10 @@ pub enum Standing {
     ForcedCommand,
     /// sudo does not allow what `runAs` needs.
     RunAsRestricted,
+    /// The host's shell cannot set one of the variables.
+    EnvironmentRefused,
+    /// Arguments and variables are together too much for the host (execve(2), E2BIG).
+    ArgumentsTooLong,
 }
 
 /// Faults of this program or of its libraries.
@@ -113,6 +119,24 @@ impl Cause {
     }
 }
 
+impl Standing {
+    /// Whether it is the host's answer to a launch: it was reached, and can do other things.
+    pub fn is_answer_to_launch(self) -> bool {
+        match self {
+            Self::EnvironmentRefused | Self::ArgumentsTooLong => true,
+            Self::HostKeyUnknown
+            | Self::HostKeyMismatch
+            | Self::HostKeyRevoked
+            | Self::AuthenticationRejected
+            | Self::CredentialsInvalid
+            | Self::NoCommonAlgorithm
+            | Self::HostUnusable
+            | Self::ForcedCommand
+            | Self::RunAsRestricted => false,
+        }
+    }
+}
+
 impl Transient {
     /// The reason shown in status: one CamelCase word.
     pub fn reason(self) -> &'static str {
@@ -126,6 +150,7 @@ impl Transient {
             Self::Throttled => "Throttled",
             Self::ConnectionLost => "ConnectionLost",
             Self::ChannelRefused => "ChannelRefused",
+            Self::ProcessLimit => "ProcessLimit",
             Self::ReplyTimeout => "ReplyTimeout",
             Self::WrongHost => "WrongHost",
         }
@@ -145,6 +170,8 @@ impl Standing {
             Self::HostUnusable => "HostUnusable",
             Self::ForcedCommand => "ForcedCommand",
             Self::RunAsRestricted => "RunAsRestricted",
+            Self::EnvironmentRefused => "EnvironmentRefused",
+            Self::ArgumentsTooLong => "ArgumentsTooLong",
         }
     }
 }

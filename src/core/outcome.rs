@@ -156,6 +156,9 @@ pub enum Failure {
     HostUnusable,
     ForcedCommand,
     RunAsRestricted,
+    ProcessLimit,
+    EnvironmentRefused,
+    ArgumentsTooLong,
     /// The host was not the one any more that had been prepared.
     HostChanged,
 }
@@ -270,6 +273,9 @@ impl Failure {
             Self::HostUnusable => "HostUnusable",
             Self::ForcedCommand => "ForcedCommand",
             Self::RunAsRestricted => "RunAsRestricted",
+            Self::ProcessLimit => "ProcessLimit",
+            Self::EnvironmentRefused => "EnvironmentRefused",
+            Self::ArgumentsTooLong => "ArgumentsTooLong",
             Self::HostChanged => "HostChanged",
         }
     }
@@ -284,6 +290,7 @@ impl Failure {
                 Transient::ConnectTimeout => Self::ConnectTimeout,
                 Transient::HandshakeTimeout => Self::HandshakeTimeout,
                 Transient::AuthenticationTimeout => Self::AuthenticationTimeout,
+                Transient::ProcessLimit => Self::ProcessLimit,
                 Transient::HostUnreachable
                 | Transient::Throttled
                 | Transient::ConnectionLost
@@ -301,6 +308,8 @@ impl Failure {
                 Standing::HostUnusable => Self::HostUnusable,
                 Standing::ForcedCommand => Self::ForcedCommand,
                 Standing::RunAsRestricted => Self::RunAsRestricted,
+                Standing::EnvironmentRefused => Self::EnvironmentRefused,
+                Standing::ArgumentsTooLong => Self::ArgumentsTooLong,
             },
             Cause::Ours(_) => Self::QueueTimeout,
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
+use super::fault::Cause;
 use super::foreign::printable;
 use super::outcome::{Ending, Evidence, Outcome};
 use super::plan::{HoldKind, Plan};
@@ -369,7 +370,10 @@ fn host_reachable(plan: &Plan, stage: &Stage) -> HostReachable {
         let reason = uncertain.cause.reason().to_owned();
         return HostReachable { status: Truth::False, reason, message };
     }
-    if let Some(Waiting { on: WaitingOn::Fault(cause), message, .. }) = &stage.waiting {
+    let answered = |cause: &Cause| matches!(cause, Cause::Standing(s) if s.is_answer_to_launch());
+    if let Some(Waiting { on: WaitingOn::Fault(cause), message, .. }) = &stage.waiting
+        && !answered(cause)
+    {
         let message = printable(message, MESSAGE_CHARS);
         return HostReachable { status: Truth::False, reason: cause.reason().to_owned(), message };
     }

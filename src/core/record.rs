@@ -73,7 +73,7 @@ pub enum StartFailure {
     None,
     /// No such program, or no such working directory.
     CommandNotFound,
-    /// It may not be executed, the working directory not be entered, or a variable not be set.
+    /// It may not be executed, or the working directory not be entered.
     PermissionDenied,
 }
 
@@ -247,7 +247,8 @@ pub struct StreamSeen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DirectSeen {
     /// Nothing that tells the command was ever sent: the channel or the exec was refused, or
-    /// the account's shell did not run our line. The fault says why.
+    /// the account's shell did not run our line; or what had been sent ended before it became
+    /// the command. The fault says why.
     NeverStarted(Fault),
     /// The channel is open.
     Running,

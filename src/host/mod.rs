@@ -11,6 +11,7 @@ mod recall;
 pub mod recorded;
 mod shell;
 mod shells;
+mod shortage;
 pub mod spools;
 mod ssh;
 

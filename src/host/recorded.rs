@@ -13,12 +13,12 @@ use super::recall::may_be_torn;
 use super::shell::{Unanswered, call};
 use super::shells::{Answer, Question};
 pub use super::shells::{REPLY_LIMIT, Shells};
-use super::{Chunk, Host, Material, Recall, Stream};
+use super::{Chunk, Host, Material, Recall, Stream, shortage};
 use crate::core::action::{Action, Entry, Expect, Refusal, Seen};
 use crate::core::fault::{Fault, Ours, Standing};
 use crate::core::plan::Plan;
 use crate::journal::Saved;
-use crate::shim::wire::{self, Flaw, Inputs, Report};
+use crate::shim::wire::{self, Flaw, Inputs, Refused, Report};
 
 /// The account's host, as far as it keeps records. Each verb acts in the store of the user whom
 /// the entry names, whatever the spec says by now.
@@ -101,8 +101,8 @@ impl Recorded {
             // once it is saved, and then the stage is no longer what it was.
             Err(Unanswered { fault, written: false }) => return Ok(unsent(entry, fault)),
         };
-        if let Some(message) = report.refused {
-            return Ok(Seen::Refused { entry: entry.clone(), why: Refusal::HostChanged(message) });
+        if let Some(why) = turned_away(&report) {
+            return Ok(Seen::Refused { entry: entry.clone(), why });
         }
         if !report.taken {
             return seen(entry, &report, inputs.output_limit);
@@ -184,6 +184,25 @@ impl Host for Recorded {
         let (_, bytes) = self.put(entry.run_as.as_deref(), &question).await?;
         Ok(Chunk { stream, offset, bytes, truncated: false })
     }
+}
+
+/// Why the launch that a report answers started nothing, and never will. A supervisor that is gone
+/// without a word, and without one on why, is left to a Revoke.
+fn turned_away(report: &Report) -> Option<Refusal> {
+    let standing = |cause: Standing, message: &str| Refusal::Unable(Fault::new(cause, message));
+    if let Some((why, message)) = &report.refused {
+        return Some(match why {
+            Refused::Changed => Refusal::HostChanged(message.clone()),
+            Refused::Environment => standing(Standing::EnvironmentRefused, message),
+            Refused::TooLong => standing(Standing::ArgumentsTooLong, message),
+            Refused::Processes => {
+                let said = [message.as_bytes(), b": ", &report.said].concat();
+                Refusal::Unable(shortage::fault(&said))
+            }
+        });
+    }
+    let lacking = report.unstarted && shortage::lacks_processes(&report.said);
+    lacking.then(|| Refusal::Unable(shortage::fault(&report.said)))
 }
 
 fn unsent(entry: &Entry, fault: Fault) -> Seen {

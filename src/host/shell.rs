@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 use zeroize::Zeroizing;
 
-use super::{Event, ExecChannel, Input, Transport};
+use super::{Event, ExecChannel, Input, Transport, shortage};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
 use crate::core::record::Identity;
@@ -35,6 +35,8 @@ pub(super) struct Shell {
     /// What came that was no report, for messages.
     noise: Vec<u8>,
     stderr: Vec<u8>,
+    /// What the shells of the present launch had to say, as far as it was told.
+    said: Vec<u8>,
     status: Option<String>,
     closed: bool,
     /// True once any byte of the present request was given to the channel.
@@ -77,6 +79,7 @@ impl Shell {
             read: VecDeque::new(),
             noise: Vec::new(),
             stderr: Vec::new(),
+            said: Vec::new(),
             status: None,
             closed: false,
             written: false,
@@ -115,10 +118,10 @@ impl Shell {
     /// # Errors
     /// The transport's fault; `RunAsRestricted`; `HostUnusable`.
     pub(super) async fn load(
-        mut self,
+        &mut self,
         account: &Account,
         run_as: Option<&str>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<(), Fault> {
         if let Some(user) = run_as {
             self.switch(account, user).await?;
         }
@@ -126,7 +129,15 @@ impl Shell {
         self.forks = report.forks.ok_or_else(|| protocol("the first report has no hello"))?;
         self.identity =
             report.identity.ok_or_else(|| protocol("the first report names no host"))?;
-        Ok(self)
+        Ok(())
+    }
+
+    /// The fault, where its shells have said meanwhile that the host has no process for them:
+    /// that is why no answer came.
+    pub(super) fn shortage(&self) -> Option<Fault> {
+        let said = [&self.stderr, &self.said];
+        let said = said.into_iter().find(|said| shortage::lacks_processes(said))?;
+        Some(shortage::fault(said))
     }
 
     /// False when its end is known already: nothing can be asked of it.
@@ -168,6 +179,11 @@ impl Shell {
     fn not_greeted(&mut self) -> Fault {
         let rest: Vec<u8> = self.read.drain(..).collect();
         self.note(&rest);
+        if self.noise.is_empty()
+            && let Some(fault) = self.shortage()
+        {
+            return fault;
+        }
         let status = self.status.clone().unwrap_or_else(|| "no status".into());
         let no_shell = status == "status 126" || status == "status 127";
         if no_shell && self.noise.is_empty() {
@@ -194,6 +210,9 @@ impl Shell {
             Ok(()) => Ok(()),
             Err(Ended::Fault(fault)) => Err(fault),
             Err(Ended::InOrder) => {
+                if let Some(fault) = self.shortage() {
+                    return Err(fault);
+                }
                 let said = excerpt(&self.stderr);
                 let user = foreign(user);
                 let message = format!("sudo does not let a shell run as {user}: {said}");
@@ -215,6 +234,8 @@ impl Shell {
         most: u32,
     ) -> Result<(Report, Vec<u8>), Unanswered> {
         self.written = false;
+        self.stderr.clear();
+        self.said.clear();
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
         bytes.extend_from_slice(format!("{} {line}\n", self.nonce).as_bytes());
         bytes.extend_from_slice(inputs);
@@ -247,7 +268,7 @@ impl Shell {
                 continue;
             };
             match report.take(&line).map_err(|flaw| protocol(flaw.to_string()))? {
-                Next::Line => {}
+                Next::Line => self.said.clone_from(&report.said),
                 Next::Bytes(count) => {
                     // Also of several counts: what was asked for comes once.
                     left = left.checked_sub(count).ok_or_else(too_much)?;
@@ -263,6 +284,9 @@ impl Shell {
     }
 
     fn ended(&self) -> Fault {
+        if let Some(fault) = self.shortage() {
+            return fault;
+        }
         let status = self.status.as_deref().unwrap_or("no status");
         let said = if self.stderr.is_empty() { &self.noise } else { &self.stderr };
         let message = format!("the helper shell ended ({status}): {}", excerpt(said));

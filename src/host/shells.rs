@@ -163,7 +163,10 @@ impl Shells {
             .await
         {
             Ok(answer) => answer,
-            Err(_) => Err(Unanswered { fault: self.no_report(), written: true }),
+            Err(_) => {
+                let fault = shell.shortage().unwrap_or_else(|| self.no_report());
+                Err(Unanswered { fault, written: true })
+            }
         }
     }
 
@@ -235,8 +238,11 @@ impl Shells {
         latest: Instant,
     ) -> Result<Shell, Fault> {
         let _opening = Opening::begin(&pool.opening);
-        let shell = self.greeted(latest).await?;
-        self.within_limit(shell.load(&self.account, run_as)).await
+        let mut shell = self.greeted(latest).await?;
+        match timeout(self.reply_limit, shell.load(&self.account, run_as)).await {
+            Ok(loaded) => loaded.map(|()| shell),
+            Err(_) => Err(shell.shortage().unwrap_or_else(|| self.no_report())),
+        }
     }
 
     /// A shell that has echoed its greeting. Whoever waits while others fail to get one is told
@@ -268,6 +274,9 @@ impl Shells {
         let limit = self.reply_limit / 2;
         let greeted = shell.greeted(limit).await;
         if let Ok(false) = greeted {
+            if let Some(fault) = shell.shortage() {
+                return Err(fault);
+            }
             let message = format!("no shell answered within {limit:?}");
             return Err(Fault::new(Transient::ReplyTimeout, message));
         }
@@ -312,13 +321,6 @@ impl Shells {
         for pool in users.values() {
             pool.idle().clear();
         }
-    }
-
-    async fn within_limit<T>(
-        &self,
-        what: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        timeout(self.reply_limit, what).await.unwrap_or_else(|_| Err(self.no_report()))
     }
 
     fn no_report(&self) -> Fault {

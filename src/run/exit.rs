@@ -90,6 +90,9 @@ impl ExitCode {
                 | Failure::HostUnusable
                 | Failure::ForcedCommand
                 | Failure::RunAsRestricted
+                | Failure::ProcessLimit
+                | Failure::EnvironmentRefused
+                | Failure::ArgumentsTooLong
                 | Failure::HostChanged => Self::NotStarted,
             },
         }

@@ -16,9 +16,14 @@ pub const GREETING: &str = "remote-command ";
 
 /// Read by helper shells and supervisors alike.
 static RUN: LazyLock<String> = LazyLock::new(|| {
-    [include_str!("process.sh"), include_str!("stop.sh"), include_str!("supervise.sh")]
-        .map(without_comments)
-        .concat()
+    [
+        include_str!("process.sh"),
+        include_str!("stop.sh"),
+        include_str!("drain.sh"),
+        include_str!("supervise.sh"),
+    ]
+    .map(without_comments)
+    .concat()
 });
 
 /// Read by helper shells only.
@@ -73,7 +78,7 @@ pub fn loader(account: &Account, run_as: Option<&str>) -> Vec<u8> {
     let mut text = format!(
         "rc_sh={}; rc_proc={}; rc_load() {{ rc_w=; while [ ${{#rc_w}} -lt $1 ]; do \
          rc_l=$(dd bs=$(($1 - ${{#rc_w}})) count=1 2>/dev/null; echo .); rc_l=${{rc_l%.}}; \
-         [ \"$rc_l\" ] || exit 1; rc_w=$rc_w$rc_l; done; }}; rc_load {}; rc_run=$rc_w; \
+         [ \"$rc_l\" ] || {{ ( (exit 0); : ); exit 1; }}; rc_w=$rc_w$rc_l; done; }}; rc_load {}; rc_run=$rc_w; \
          rc_load {}; eval \"$rc_run$rc_w\"; rc_hello {}\n{run}{serve}",
         quote(&account.shell),
         quote(&account.procfs),

@@ -11,6 +11,11 @@ IFS='
 rc_nl='
 '
 rc_paren=') '
+rc_standing=1
+
+# A shell that ends because it cannot fork does not say so where the errors of what it was to
+# start are thrown away. So whoever ends unasked tries once more, and is heard.
+rc_last_words() { ( (exit 0); : ); }
 
 # One value from stdin into rc_w. Lines start with + (more follow) or . (the last one), so
 # that newlines need no quoting and nothing is ever parsed.
@@ -97,8 +102,9 @@ rc_private() {
 }
 
 # The claim: who took this entry. Fails while nobody has, or when it is damaged.
-# rc_kind is launch or revoke; rc_c, rc_s, rc_p, rc_d are command, supervisor, first process
-# and the deadline's watch.
+# rc_kind is launch or revoke; rc_c, rc_s, rc_d are command, supervisor and the deadline's watch,
+# and rc_p the two drains, with a dot between them, as their start times have. (Of an older
+# launch it is one process, which says nothing about them.)
 rc_read_claim() {
     rc_kind= rc_by= rc_t=
     {

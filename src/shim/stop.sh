@@ -144,13 +144,15 @@ rc_has_threads() {
     [ "${15}" -gt 1 ]
 }
 
-# The command is gone. Its session's number is still its own when its supervisor lives, when
+# The command is gone. Its session's number is still its own when its supervisor waits for it, when
 # somebody in the session carries the marker, or when somebody in it is older than the
 # command's recorded end (start times are hundredths of a second): a number is not given
 # anew while it is in use. Else it may have been.
 rc_session_is_ours() {
-    rc_alive "$rc_s" "$rc_sstart" && return 0
-    rc_read_exit || rc_x5=0
+    rc_read_exit || {
+        rc_x5=0
+        rc_alive "$rc_s" "$rc_sstart" && return 0
+    }
     while read -r rc_pid rc_ppid rc_pgrp rc_sess; do
         [ "$rc_sess" = "$rc_c" ] || continue
         case $rc_carriers in *" $rc_pid "*) return 0 ;; esac
@@ -280,9 +282,19 @@ rc_after_grace() {
 
 # Sleeps $1 seconds so that a TERM ends the sleep as well: none is left behind.
 rc_rest() {
-    sleep "$1" &
+    sleep "$1" 9>&- 2>/dev/null &
+    rc_stands
     wait "$!"
     rc_slept=$? rc_rested=$!
+}
+
+# To be said once, on 9, by whoever has what it works with. From here on there is nobody who
+# would hear it complain.
+rc_stands() {
+    [ -z "$rc_standing" ] || return 0
+    rc_standing=1
+    echo up >&9
+    exec 9>&- 2>/dev/null
 }
 
 rc_restless() {

@@ -3,6 +3,7 @@
 # Where nothing can be done this says so in one line and ends the shell.
 rc_unusable() {
     echo "$rc_nonce unusable $1"
+    rc_busy=
     exit 1
 }
 
@@ -29,7 +30,7 @@ rc_identify() {
 }
 
 rc_capabilities() {
-    for rc_l in cat dd grep ln ls mkdir printf rm sleep wc; do
+    for rc_l in cat dd grep ln ls mkdir mkfifo printf rm sleep wc; do
         command -v "$rc_l" >/dev/null 2>&1 || rc_unusable "$rc_l is missing"
     done
     rc_setsid=$(command -v setsid) || rc_setsid=-

@@ -1,70 +1,79 @@
 # The supervisor: one for each launch. It outlives the connection, the helper shell and
 # the operator.
 #
-#   first process ─ out drain
-#                 └ ─ err drain
-#                   └ supervisor ─ the command, in its foreground, in a session of its own
-#                                └ the host's own deadline
+#   supervisor ─ out drain
+#              └ err drain
+#              └ the host's own deadline
+#              └ the command, in its foreground, in a session of its own
 #
 # Nothing above the command is started with &: SIGINT would be ignored for good.
+#
+# All that the command needs stands before its claim: each drain and the deadline's watch say on
+# a pipe that they have what they work with, and a shell that cannot fork says nothing and ends.
+# Then nothing is claimed. Whoever could claim holds the launcher's pipe, so that its end without
+# a word proves that nothing of this launch ever will.
 
 # Arguments: directory, marker, call, output limit in bytes, seconds to the deadline, seconds
 # of grace, setsid's path or -, the account's umask, its LC_ALL as =value or -, boot identity,
 # what the word to the launcher starts with, and the login's cgroup or -. The inputs are on
-# stdin; the word goes to 7.
+# stdin; the word goes to 7, and what the shell itself has to say before the claim to 2.
 rc_supervise() {
     umask 077
-    trap : HUP INT QUIT TERM
+    # Whoever asked may be gone by now, and 2 with it.
+    trap : HUP INT QUIT TERM PIPE
     unset REMOTE_COMMAND_PROGRAM
     rc_dir=$1 rc_mark=$2 rc_call=$3 rc_limit=$4 rc_deadline=$5 rc_grace=$6
     rc_setsid=$7 rc_umask=$8 rc_lc=$9 rc_boot=${10} rc_say=${11} rc_cgroup=${12}
     rc_token=${rc_mark##*/}
-    rc_begin=ran rc_words=0
+    rc_begin=ran rc_words=0 rc_d= rc_quiet=
+    trap rc_leave EXIT
     rc_self
-    rc_p=$rc_pid rc_pstart=$rc_start
+    rc_s=$rc_pid rc_sstart=$rc_start
     # A request that is sent twice is two launches: what they write must have two names.
-    rc_asked=$rc_call rc_call=$rc_call.$rc_p
-    read -r rc_nargs rc_nenv rc_script rc_stdin && rc_word || rc_refuse 'the inputs were cut short'
+    rc_asked=$rc_call rc_call=$rc_call.$rc_s
+    read -r rc_nargs rc_nenv rc_script rc_stdin rc_large && rc_word || rc_cut_short
     rc_wd=$rc_w rc_path=$PATH
     set --
     while [ "$rc_nenv" -gt 0 ]; do
-        rc_word || rc_refuse 'the inputs were cut short'
+        rc_word || rc_cut_short
         set -- "$@" "$rc_w"
         rc_name=$rc_w
-        rc_word || rc_refuse 'the inputs were cut short'
+        rc_word || rc_cut_short
         set -- "$@" "$rc_w"
-        rc_check_env
+        rc_check_env || rc_refuse environment "the host's shell cannot set the variable $rc_name to this value"
         rc_nenv=$((rc_nenv - 1))
     done
     set -- "$@" ''
     [ "$rc_setsid" = - ] || set -- "$@" "$rc_setsid" --
     while [ "$rc_nargs" -gt 0 ]; do
-        rc_word || rc_refuse 'the inputs were cut short'
+        rc_word || rc_cut_short
         set -- "$@" "$rc_w"
         [ "$rc_words" = 0 ] && rc_program=$rc_w
         rc_words=1
         rc_nargs=$((rc_nargs - 1))
     done
     if [ "$rc_script" != - ]; then
-        rc_bytes "$rc_script" "$rc_dir/script.$rc_call" || rc_refuse 'the script could not be written'
+        rc_bytes "$rc_script" "$rc_dir/script.$rc_call" || rc_refuse changed 'the script could not be written'
         set -- "$@" "$rc_dir/script.$rc_call"
     fi
     rc_input=/dev/null
     if [ "$rc_stdin" != - ]; then
         rc_input=$rc_dir/stdin.$rc_call
-        rc_bytes "$rc_stdin" "$rc_input" || rc_refuse 'stdin could not be written'
+        rc_bytes "$rc_stdin" "$rc_input" || rc_refuse changed 'stdin could not be written'
     fi
-    read -r rc_l && [ "$rc_l" = "$rc_asked" ] || rc_refuse 'the inputs were cut short'
+    read -r rc_l && [ "$rc_l" = "$rc_asked" ] || rc_cut_short
     exec 0</dev/null
-    # exec, because a redirected function keeps copies of what it replaced.
-    {
-        { exec 2>&1 >&4 4>&-; rc_run "$@"; } | { exec 4>&- 7>&- >/dev/null; rc_drain err; }
-    } 4>&1 | { exec 7>&-; rc_drain out; }
+    rc_check_size "$@"
+    rc_run "$@"
 }
 
+rc_cut_short() { rc_refuse changed 'the inputs were cut short'; }
+
+# Kind and words of why nothing starts.
 rc_refuse() {
+    rc_quiet=1
+    rc_turn_down "$1 $2"
     rm -f "$rc_dir/script.$rc_call" "$rc_dir/stdin.$rc_call"
-    rc_turn_down "$1"
     exit 1
 }
 
@@ -74,15 +83,62 @@ rc_turn_down() {
     [ -z "$rc_say" ] || echo "${rc_say}end" >&7
 }
 
-# A few names cannot be set in some shells. That is found out before anything starts.
+# However the supervisor ends, the watch of what never began does not stay.
+rc_leave() {
+    [ -z "$rc_d" ] || kill -s TERM "$rc_d" 2>/dev/null
+    [ "$rc_quiet" ] || rc_last_words
+}
+
+# A shell does not let every variable be set, nor to every value: its own, those that a start-up
+# file made read-only, and numbers. That is found out before anything starts, by trying, in
+# this shell, which then takes back what it had. command makes of what would end a shell a status.
 rc_check_env() {
     case $rc_name in
-    UID | EUID | GID | EGID | PPID | OPTIND | SHELLOPTS | BASHOPTS | BASH_* | GROUPS | FUNCNAME | PIPESTATUS | _) ;;
-    PATH) rc_path=$rc_w; return ;;
-    *) return ;;
+    rc_*) return ;;
+    PATH) rc_path=$rc_w ;;
+    # To set these is to become that user in some shells.
+    UID | EUID | GID | EGID | USERNAME)
+        rc_l=$( { unset -v "$rc_name"; eval "$rc_name=\$rc_w"; eval "printf %s. \"\$$rc_name\""; } 2>/dev/null)
+        [ "$rc_l" = "$rc_w." ]
+        return
+        ;;
     esac
-    rc_l=$( { [ "$rc_name" = OPTIND ] || unset "$rc_name"; eval "$rc_name=\$rc_w"; eval "printf %s. \"\$$rc_name\""; } 2>/dev/null)
-    [ "$rc_l" = "$rc_w." ] || rc_begin=denied rc_flaw="$rc_name cannot be set by this host's shell"
+    eval "rc_had=\${$rc_name+x} rc_old=\${$rc_name-}"
+    rc_set=
+    command eval 'rc_put_env "$rc_name" "$rc_w"' 2>/dev/null &&
+        eval "[ \"\$$rc_name\" = \"\$rc_w\" ]" && rc_set=1
+    if [ "$rc_had" ]; then
+        command eval 'command export "$rc_name=$rc_old"' 2>/dev/null
+    else
+        command eval 'unset -v "$rc_name"' 2>/dev/null
+    fi
+    [ "$rc_set" ]
+}
+
+# Some are no more than variables once they were unset. Only positional parameters: the user's
+# names may be any.
+rc_put_env() {
+    [ "$1" = OPTIND ] || unset -v "$1"
+    command export "$1=$2"
+}
+
+# Whether the kernel takes so much (execve(2), E2BIG) is its to say: it is asked with a program
+# that does nothing. Small ones always fit.
+rc_check_size() {
+    [ "$rc_large" = 1 ] || return 0
+    (trap - EXIT; exec 2>/dev/null 7>&-; rc_exec_nothing "$@")
+    case $? in
+    126) rc_refuse toolong "arguments and variables are together too long for this host" ;;
+    esac
+}
+
+rc_exec_nothing() {
+    while [ "$1" ]; do
+        { [ "$1" = OPTIND ] || unset -v "$1"; command export "$1=$2"; } 2>/dev/null
+        shift 2
+    done
+    shift
+    exec /bin/sh -c : "$@"
 }
 
 # Is there a program to start, and a directory to start it in? Told apart before the exec.
@@ -127,31 +183,59 @@ rc_try() {
 
 # The supervisor proper.
 rc_run() {
-    trap : HUP INT QUIT TERM
-    rc_self
-    rc_s=$rc_pid rc_sstart=$rc_start
     rc_check_program
     { exec 8<"$rc_input"; } 2>/dev/null || exec 8</dev/null
     [ "$rc_input" = /dev/null ] || rm -f "$rc_input"
     rc_make_scope
-    { exec </dev/null >/dev/null 2>&1 7>&- 8>&-; rc_watch; } &
-    rc_d=$! rc_dstart=0
-    rc_stat "$rc_d" && rc_dstart=$rc_start
-    # Some shells say on stderr that a signal ended what they waited for. The command did not
-    # write that, so it goes elsewhere.
-    exec 9>&2 2>/dev/null
-    (exec 2>&9 9>&-; rc_become "$@")
-    rc_code=$?
-    exec 7>&- 8>&- 9>&- >/dev/null
-    rc_w=$rc_d
+    rc_stand || rc_refuse processes 'what its output and its time limit need could not be started'
+    (trap - EXIT; exec >&5 5>&-; rc_become "$@")
+    rc_code=$? rc_quiet=1
+    # Some shells say on stderr that a signal ended what they waited for.
+    exec 2>/dev/null 5>&- 6>&- 7>&- 8>&-
+    rc_w=$rc_d rc_d=
+    set -- "$rc_dir/out.$rc_call" "$rc_dir/err.$rc_call" "$rc_dir/go.$rc_call"
     if rc_read_claim && [ "$rc_by" = "$rc_call" ]; then
         rc_record
     else
-        rm -f "$rc_dir/claim.$rc_call"
+        set -- "$@" "$rc_dir/claim.$rc_call"
     fi
     rc_read_stop && [ "$rc_whose" = deadline ] || kill -s TERM "$rc_w" 2>/dev/null
-    [ "$rc_script" = - ] || rm -f "$rc_dir/script.$rc_call"
+    [ "$rc_script" = - ] || set -- "$@" "$rc_dir/script.$rc_call"
+    rm -f "$@"
     [ -z "$rc_scope" ] || rc_leave_scope
+}
+
+# Drains and watch, each of which says on 9 that it stands. Whoever cannot is gone, and its end
+# of that pipe with it. Then 5 and 6 are the ends that the command writes to, and nobody but the
+# drains has the others.
+rc_stand() {
+    mkfifo "$rc_dir/out.$rc_call" "$rc_dir/err.$rc_call" "$rc_dir/go.$rc_call" &&
+        command exec 5<>"$rc_dir/out.$rc_call" 6<>"$rc_dir/err.$rc_call" 9<>"$rc_dir/go.$rc_call" ||
+        rc_refuse changed 'the pipes for its output could not be made'
+    exec 4<"$rc_dir/go.$rc_call"
+    { exec >/dev/null 4<&- 5>&- 6>&- 7>&- 8>&-; rc_drain out; } 3<"$rc_dir/out.$rc_call" &
+    rc_o=$!
+    { exec >/dev/null 4<&- 5>&- 6>&- 7>&- 8>&-; rc_drain err; } 3<"$rc_dir/err.$rc_call" &
+    rc_e=$!
+    { exec </dev/null >/dev/null 4<&- 5>&- 6>&- 7>&- 8>&-; rc_watch; } &
+    rc_d=$!
+    exec 9>&-
+    rc_up=0
+    while read -r rc_l <&4; do
+        rc_up=$((rc_up + 1))
+        [ "$rc_up" -lt 3 ] || break
+    done
+    exec 4<&-
+    [ "$rc_up" = 3 ] || return 1
+    exec 3>"$rc_dir/out.$rc_call"
+    exec 5>&3
+    exec 3>"$rc_dir/err.$rc_call"
+    exec 6>&3 3>&-
+    rc_ostart=0 rc_estart=0 rc_dstart=0
+    rc_stat "$rc_o" && rc_ostart=$rc_start
+    rc_stat "$rc_e" && rc_estart=$rc_start
+    rc_stat "$rc_d" && rc_dstart=$rc_start
+    return 0
 }
 
 # A cgroup of the attempt's own, where one can be had: what the command starts may leave its
@@ -170,13 +254,13 @@ rc_become() {
     rc_self
     rc_uptime
     rc_l="$rc_token launch $rc_call $rc_s $rc_sstart $rc_pid $rc_start"
-    rc_l="$rc_l $rc_p $rc_pstart $rc_d $rc_dstart $rc_up $rc_boot $rc_token ."
+    rc_l="$rc_l $rc_o.$rc_e $rc_ostart.$rc_estart $rc_d $rc_dstart $rc_up $rc_boot $rc_token ."
     if ! { echo "$rc_l" >"$rc_dir/claim.$rc_call"; } 2>/dev/null; then
-        rc_turn_down 'the claim could not be written'
+        rc_turn_down 'changed the claim could not be written'
         exit 0
     fi
     [ -z "$rc_scope" ] || { echo "$rc_pid" >"$rc_scope/cgroup.procs"; } 2>/dev/null
-    ln "$rc_dir/claim.$rc_call" "$rc_dir/claim" 2>/dev/null
+    ln "$rc_dir/claim.$rc_call" "$rc_dir/claim"
     if ! rc_read_claim || [ "$rc_by" != "$rc_call" ]; then
         echo "${rc_say}lost" >&7
         exit 0
@@ -187,7 +271,7 @@ rc_become() {
     trap '' PIPE
     { echo "${rc_say}claimed" >&7; } 2>/dev/null
     trap - PIPE
-    exec 7>&- 0<&8 8>&-
+    exec 7>&- 0<&8 8>&- 2>&6 6>&-
     case $rc_begin in
     notfound) echo "remote-command: $rc_flaw" >&2; exit 127 ;;
     denied) echo "remote-command: $rc_flaw" >&2; exit 126 ;;
@@ -200,7 +284,7 @@ rc_become() {
     trap - HUP INT QUIT TERM
     # From here on only positional parameters: the user's names may be any.
     while [ "$1" ]; do
-        { [ "$1" = OPTIND ] || unset "$1"; eval "$1=\$2"; export "$1"; } 2>/dev/null
+        { [ "$1" = OPTIND ] || unset -v "$1"; command export "$1=$2"; } 2>/dev/null
         shift 2
     done
     shift
@@ -213,8 +297,7 @@ rc_record() {
     if [ "$rc_code" -ge 256 ] || { [ "$rc_code" -gt 128 ] && [ "$rc_code" -le 192 ]; }; then
         if [ "$rc_code" -ge 256 ]; then rc_n=$((rc_code % 128)); else rc_n=$((rc_code - 128)); fi
         rc_code=$((128 + rc_n))
-        rc_sig=$(kill -l "$rc_n" 2>/dev/null)
-        rc_sig=${rc_sig#SIG}
+        rc_signal_name
         case $rc_sig in '' | *[!A-Z0-9+-]*) rc_sig=- ;; esac
     fi
     rc_read_stop || rc_why=-
@@ -226,8 +309,22 @@ rc_record() {
     done
 }
 
+# The name of signal rc_n. The common ones need no fork, which may not be had any more.
+rc_signal_name() {
+    rc_sig=
+    case $rc_n in
+    1) rc_sig=HUP ;; 2) rc_sig=INT ;; 3) rc_sig=QUIT ;; 4) rc_sig=ILL ;; 6) rc_sig=ABRT ;;
+    8) rc_sig=FPE ;; 9) rc_sig=KILL ;; 11) rc_sig=SEGV ;; 13) rc_sig=PIPE ;; 14) rc_sig=ALRM ;;
+    15) rc_sig=TERM ;;
+    *) command eval 'rc_sig=$(kill -l "$rc_n" 2>/dev/null)' ;;
+    esac
+    rc_sig=${rc_sig#SIG}
+}
+
 # The deadline that needs no operator, and no record. It ends with the command.
 rc_watch() {
+    trap - EXIT
+    rc_standing=
     rc_restless
     # A TERM that came before the trap was set is lost; the record that it followed is not.
     rc_read_exit && return
@@ -289,46 +386,4 @@ rc_mark_deadline() {
         rc_rest 1
     done
     return 0
-}
-
-# Stores stream $1 up to the limit and goes on reading ever after, so that the command is
-# neither blocked nor ended by SIGPIPE. dd writes what it read at once and never reads more
-# than asked for.
-rc_drain() {
-    trap '' HUP INT QUIT TERM
-    # A limit on the size of files is an error of dd's, and not the end of it.
-    (trap '' XFSZ) 2>/dev/null && trap '' XFSZ
-    rc_f=$rc_dir/$1 rc_got=0 rc_end=
-    rc_cut=0
-    while rc_n=$((rc_limit - rc_got)); [ "$rc_n" -gt 0 ]; do
-        rc_bs=1
-        [ "$rc_n" -lt 65536 ] || { rc_bs=65536 rc_n=$((rc_n / 65536)); }
-        rc_r=$(LC_ALL=C dd bs="$rc_bs" count="$rc_n" 2>&1 >>"$rc_f")
-        rc_rc=$?
-        rc_was=$rc_got
-        [ ! -s "$rc_f" ] || rc_got=$(($(wc -c <"$rc_f")))
-        # Ended by a signal it has written what it read; by ourselves only after a Sweep.
-        [ "$rc_rc" -le 128 ] || [ -e "$rc_dir/swept" ] || continue
-        [ "$rc_rc" = 0 ] || break
-        rc_r=${rc_r%% *}
-        case $rc_r in
-        [0-9]*+[0-9]*) [ $(($rc_r)) -lt "$rc_n" ] && rc_end=1 ;;
-        *) [ "$rc_got" = "$rc_was" ] && rc_end=1 ;;
-        esac
-        [ -z "$rc_end" ] || break
-    done
-    if [ -z "$rc_end" ]; then
-        rc_r=$(LC_ALL=C dd bs=1 count=1 2>&1 >/dev/null)
-        case $rc_r in 1+0*) rc_cut=1 ;; esac
-        [ "${rc_rc:-0}" = 0 ] || [ -e "$rc_dir/swept" ] || rc_cut=1
-        [ "$rc_cut" = 0 ] || { true >"$rc_f.cut"; } 2>/dev/null
-        until dd bs=65536 >/dev/null 2>&1; do sleep 1; done
-    fi
-    # A launch that lost has no say about the output of the one that won.
-    rc_read_claim && [ "$rc_by" = "$rc_call" ] || return
-    while [ -d "$rc_dir" ] && [ ! -e "$rc_dir/swept" ]; do
-        { echo "$rc_got $rc_cut" >"$rc_f.end"; } 2>/dev/null
-        [ ! -e "$rc_f.end" ] || break
-        sleep 1
-    done
 }

@@ -100,8 +100,8 @@ rc_report_claimed() {
     rc_mark=${rc_mark%v}/$rc_token
     # Before the look: whoever held a stream that has ended is then not named as alive.
     rc_read_exit
-    rc_report_output out
-    rc_report_output err
+    rc_report_output out "${rc_p%.*}" "${rc_pstart%.*}"
+    rc_report_output err "${rc_p#*.}" "${rc_pstart#*.}"
     if [ "$rc_exit" ]; then
         rc_reply "exit $rc_exit"
         if [ "$rc_xwhy" = - ]; then rc_look_left; else rc_reply "stop $rc_xwhy"; rc_look; fi
@@ -113,10 +113,24 @@ rc_report_claimed() {
     fi
 }
 
+# Stream, and pid and start time of its drain. One that is gone without its end mark will store
+# nothing more, and what it had not stored yet is lost.
 rc_report_output() {
     rc_size "$rc_dir/$1"
+    if [ "$rc_ended" = 0 ] && rc_drain_is_gone "$2" "$3"; then
+        rc_size "$rc_dir/$1"
+        [ "$rc_ended" = 1 ] || rc_ended=1 rc_cut=1
+    fi
     [ ! -e "$rc_dir/$1.cut" ] || rc_cut=1
     rc_reply "output $1 $rc_n $rc_cut $rc_ended"
+}
+
+rc_drain_is_gone() {
+    [ "$rc_boot" ] || return 1
+    case $rc_p in *.*) ;; *) return 1 ;; esac
+    [ "$rc_here" = 1 ] || return 0
+    rc_alive "$1" "$2"
+    [ $? = 1 ]
 }
 
 # Bytes in $1 that can be read, whether that is all there will be, and whether there was more.
@@ -204,13 +218,13 @@ rc_launch() {
     elif [ "$rc_up" -gt "$3" ]; then
         rc_refusal='the launch came too late'
     fi
-    [ -z "$rc_refusal" ] || { rc_reply "refused $rc_refusal"; rc_over; }
+    [ -z "$rc_refusal" ] || { rc_reply "refused changed $rc_refusal"; rc_over; }
     [ "$rc_dir" ] && [ ! -e "$rc_dir/claim" ] || { rc_report; rc_over; }
     rc_mark=$rc_uid_of/${rc_name%%-*}/${rc_name#*-}
     rc_mark=${rc_mark%v}/$rc_token
     rc_limit=$4 rc_deadline=$5 rc_grace=$6
     if [ "$7" = channel ]; then
-        exec 7>&1 >/dev/null 2>&1
+        exec 7>&1 >/dev/null
         rc_supervise "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
             "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" "$rc_nonce " "$rc_cgroup"
         exit
@@ -218,17 +232,21 @@ rc_launch() {
     REMOTE_COMMAND_PROGRAM="rc_sh='$rc_sh' rc_proc='$rc_proc'$rc_nl$rc_run" \
         "$rc_setsid" -f -- "$rc_sh" -c 'eval "$REMOTE_COMMAND_PROGRAM"; rc_supervise "$@"' \
         remote-command "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
-        "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" '' "$rc_cgroup" 7>&1 >/dev/null 2>&1 |
+        "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" '' "$rc_cgroup" 7>&1 >/dev/null 2>&7 |
         (
-            read -r rc_w rc_l
-            case $rc_w in
-            claimed | lost) exit 0 ;;
-            refused) printf '%s refused %s\n' "$rc_nonce" "$rc_l"; exit 3 ;;
-            *) exit 4 ;;
-            esac
+            while read -r rc_w rc_l; do
+                case $rc_w in
+                claimed | lost) exit 0 ;;
+                refused) printf '%s refused %s\n' "$rc_nonce" "$rc_l"; exit 3 ;;
+                *) printf '%s said %s\n' "$rc_nonce" "$rc_w $rc_l" ;;
+                esac
+            done
+            exit 4
         )
     rc_rc=$?
     [ "$rc_rc" = 3 ] || rc_report
+    # Nobody is left who could have claimed, or could yet.
+    [ "$rc_rc" != 4 ] || [ -e "$rc_dir/claim" ] || rc_reply unstarted
     [ "$rc_rc" = 0 ] || rc_over
 }
 
@@ -236,6 +254,7 @@ rc_over() {
     rc_reply over
     printf '%s' "$rc_out"
     echo "$rc_nonce end"
+    rc_busy=
     exit 0
 }
 
@@ -346,14 +365,20 @@ rc_sweep_entry() {
 
 # A drain that a background child holds open has its dd ended, and goes on without storing.
 rc_release_drains() {
-    rc_alive "$rc_p" "$rc_pstart" || return 0
+    rc_set=' ' rc_ours=0
+    case $rc_p in *.*) ;; *) return 0 ;; esac
+    rc_alive "${rc_p%.*}" "${rc_pstart%.*}" && rc_set=" $rc_pid "
+    rc_alive "${rc_p#*.}" "${rc_pstart#*.}" && rc_set="$rc_set$rc_pid "
+    [ "$rc_set" != ' ' ] || return 0
+    rc_roots=$rc_set
     rc_self
     rc_me=$rc_pid
     rc_table=$(cat "$rc_proc"/[0-9]*/stat 2>/dev/null)
     rc_read_table || return 0
-    rc_set=" $rc_p " rc_ours=0
     rc_close_over_children
     for rc_l in $rc_found; do
+        # One that has become dd itself stores nothing any more.
+        case $rc_roots in *" $rc_l "*) continue ;; esac
         { IFS= read -r rc_comm; } 2>/dev/null <"$rc_proc/$rc_l/comm" && [ "$rc_comm" = dd ] || continue
         kill -s KILL "$rc_l" 2>/dev/null
     done
@@ -420,7 +445,8 @@ rc_send() {
 # First words of a helper shell: who it is, and where it keeps what.
 # $1 is the user's name when the shell runs as another user, else -.
 rc_hello() {
-    rc_as=$1 rc_out= rc_sid=
+    rc_as=$1 rc_out= rc_sid= rc_busy=1
+    trap '[ -z "$rc_busy" ] || rc_last_words' EXIT
     rc_word || exit 1
     rc_named=$rc_w
     [ "$rc_as" = - ] || cd 2>/dev/null || cd /
@@ -434,8 +460,9 @@ rc_hello() {
     printf '%s' "$rc_out"
     echo "$rc_nonce end"
     rc_expire
-    while read -r rc_l rc_verb rc_call rc_uid_of rc_name rc_token rc_words; do
+    while rc_busy=; read -r rc_l rc_verb rc_call rc_uid_of rc_name rc_token rc_words; do
         [ "$rc_l" = "$rc_nonce" ] || exit 1
+        rc_busy=1
         rc_out= rc_dir= rc_tree= rc_sid= rc_scope= rc_here=0 rc_beside=
         case $rc_verb in
         prepare | launch | stop | revoke | sweep | read) "rc_$rc_verb" $rc_words ;;

@@ -121,7 +121,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The inputs as they follow the request's line: a line of counts, the words, the script's
+    /// The inputs as they follow the request's line: a line of counts and whether words and
+    /// variables are so long that the host may not take them, the words, the script's
     /// and stdin's bytes, and the call as the end mark.
     pub fn bytes(&self, call: &str) -> Zeroizing<Vec<u8>> {
         let mut length: usize = 0;
@@ -136,7 +137,9 @@ impl Inputs {
         let count = |part: Option<usize>| part.map_or("-".to_owned(), |length| length.to_string());
         let script = count(self.script.as_ref().map(Vec::len));
         let stdin = count(self.stdin.as_ref().map(|s| s.len()));
-        take(format!("{} {} {script} {stdin}\n", self.argv.len(), self.env.len()).as_bytes());
+        let (words, variables) = (self.argv.len(), self.env.len());
+        let large = u8::from(is_large(&self.argv, &self.env));
+        take(format!("{words} {variables} {script} {stdin} {large}\n").as_bytes());
         word_pieces(&self.working_directory, take);
         for (name, value) in &self.env {
             word_pieces(name.as_bytes(), take);
@@ -149,6 +152,16 @@ impl Inputs {
         take(self.stdin.as_ref().map_or(&[], |s| s.as_slice()));
         take(format!("{call}\n").as_bytes());
     }
+}
+
+/// Whether arguments and variables are so long that a host may not take them: the least that
+/// Linux lets a program have is 128 KiB (execve(2)), and the account has variables of its own.
+pub fn is_large(argv: &[impl AsRef<[u8]>], env: &[(String, Zeroizing<Vec<u8>>)]) -> bool {
+    /// What each string takes besides: its end and a pointer.
+    const EACH: usize = 9;
+    let words = argv.iter().map(|word| word.as_ref().len() + EACH);
+    let variables = env.iter().map(|(name, value)| name.len() + 1 + value.len() + EACH);
+    words.chain(variables).sum::<usize>() > 64 * 1024
 }
 
 /// Appends one value as lines: `+` before a line that goes on, `.` before the last.
@@ -176,6 +189,22 @@ pub enum Next {
     End,
 }
 
+/// Why a launch was turned away by the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not as it was prepared, or what was sent could not be kept there.
+    Changed,
+    /// Its shell cannot set a variable.
+    Environment,
+    /// Arguments and variables are together too long.
+    TooLong,
+    /// What it needs besides itself could not be started.
+    Processes,
+}
+
+/// Most bytes kept of [`Report::said`].
+pub const MOST_SAID: usize = 300;
+
 /// One report, gathered line by line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -186,7 +215,11 @@ pub struct Report {
     /// Why nothing can be done on this host.
     pub unusable: Option<String>,
     /// Why a launch was turned away; nothing started by it.
-    pub refused: Option<String>,
+    pub refused: Option<(Refused, String)>,
+    /// The supervisor of a launch is gone, and nobody who could have claimed or could yet is left.
+    pub unstarted: bool,
+    /// What shells had to say before a claim: [`MOST_SAID`] bytes at most.
+    pub said: Vec<u8>,
     /// The verb could not be carried out.
     pub fault: Option<String>,
     /// The word of a supervisor that took over this very channel: it claimed, or lost.
@@ -220,7 +253,12 @@ impl Report {
                 self.unusable = Some(foreign(rest));
                 return Ok(Next::End);
             }
-            "refused" => self.refused = Some(foreign(rest)),
+            "refused" => self.refused = Some(refused(rest).ok_or_else(flaw)?),
+            "unstarted" => self.unstarted = true,
+            "said" => {
+                let room = MOST_SAID.saturating_sub(self.said.len());
+                self.said.extend(rest.bytes().chain([b' ']).take(room));
+            }
             "fault" => self.fault = Some(foreign(rest)),
             "claimed" | "lost" => {
                 self.taken = true;
@@ -325,6 +363,18 @@ fn identity_word(word: &str) -> Option<String> {
 
 /// A boot identity is the longest: a boot id, a namespace's name and a start time.
 const LONGEST_IDENTITY: usize = 255;
+
+fn refused(rest: &str) -> Option<(Refused, String)> {
+    let (kind, message) = rest.split_once(' ')?;
+    let kind = match kind {
+        "changed" => Refused::Changed,
+        "environment" => Refused::Environment,
+        "toolong" => Refused::TooLong,
+        "processes" => Refused::Processes,
+        _ => return None,
+    };
+    Some((kind, foreign(message)))
+}
 
 fn identity(rest: &str) -> Option<Identity> {
     let words: Vec<&str> = rest.split(' ').collect();
@@ -434,7 +484,7 @@ mod tests {
             grace: Duration::from_secs(1),
         };
         let bytes = inputs.bytes("call");
-        assert!(bytes.starts_with(b"2 1 10 4000\n./srv\n.TOKEN\n+s3cret\n"));
+        assert!(bytes.starts_with(b"2 1 10 4000 0\n./srv\n.TOKEN\n+s3cret\n"));
         assert!(bytes.ends_with(b"moremorecall\n"));
         assert_eq!(bytes.capacity(), bytes.len());
     }
@@ -478,8 +528,17 @@ mod tests {
 
     #[test]
     fn lines_that_no_report_has_are_flaws() {
-        for line in ["", "hurrah", "at m b", "stop Tired", "claim x", "output xxx 1 0 0", "bytes -"]
-        {
+        for line in [
+            "",
+            "hurrah",
+            "at m b",
+            "refused",
+            "refused why not",
+            "stop Tired",
+            "claim x",
+            "output xxx 1 0 0",
+            "bytes -",
+        ] {
             let taken = report(&[line]).and_then(|report| report.record(TOKEN));
             assert!(taken.is_err(), "{line:?}");
         }
@@ -489,9 +548,9 @@ mod tests {
     fn what_a_host_says_of_itself_is_foreign_text() {
         let foul = "\u{1b}]0;x\u{7}\u{202e}a\0b";
         let left = format!("left 7 0 {foul}{}", "y".repeat(20_000));
-        let said = [&format!("refused {foul}") as &str, &left];
+        let said = [&format!("refused changed {foul}") as &str, &left];
         let report = report(&said).unwrap();
-        let shown = [report.refused.clone().unwrap(), report.left[0].command.clone()];
+        let shown = [report.refused.clone().unwrap().1, report.left[0].command.clone()];
         for text in &shown {
             let plain = |c: char| c == '\u{fffd}' || c.is_ascii_graphic() || c == '…';
             assert!(text.chars().all(plain) && text.chars().count() <= 300, "{text:?}");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use remote_command::core::action::{Action, Refusal, Seen, StopReason};
 use remote_command::core::fault::{Cause, Fault, Standing, Transient};
-use remote_command::core::outcome::{Doubt, Ending, Failure, Fate, Loss, Success};
+use remote_command::core::outcome::{Doubt, Ending, Evidence, Failure, Fate, Loss, Success};
 use remote_command::core::phase::{Phase, Truth, summary};
 use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency};
 use remote_command::core::record::{DirectSeen, EntrySeen, HostRecord, Identity, Tree};
@@ -190,6 +190,62 @@ fn a_refused_launch_never_started() {
     let fate = desk.stage.current.as_ref().map(|current| current.place.clone());
     assert_eq!(fate, Some(Place::Ended(Fate::NeverStarted)));
     assert_eq!(summary(&desk.plan, &desk.stage).reason, "HostChanged");
+}
+
+/// Guards against an exit code, and a retry, for a command that never ran.
+#[test]
+fn what_the_host_refused_to_start_stands_still_and_fails_at_the_queue_limit() {
+    let table = [
+        (Standing::EnvironmentRefused, Failure::EnvironmentRefused),
+        (Standing::ArgumentsTooLong, Failure::ArgumentsTooLong),
+    ];
+    for (standing, failure) in table {
+        for class in [Idempotency::NonIdempotent, Idempotency::Idempotent] {
+            let mut desk = Desk::of(class);
+            desk.plan.retry.exit_codes = vec![1, 2, 126];
+            let refuse = |desk: &mut Desk| {
+                let Some(Action::Launch { entry, .. }) = desk.launch().action else {
+                    panic!("no launch")
+                };
+                let why = Refusal::Unable(Fault::new(standing, "it cannot be set"));
+                desk.see(Seen::Refused { entry, why });
+            };
+            refuse(&mut desk);
+            let said = summary(&desk.plan, &desk.stage);
+            assert_eq!(
+                (said.phase, said.reason.as_str()),
+                (Phase::Pending, standing_reason(standing))
+            );
+            assert_eq!(said.stalled, Truth::True);
+            assert_eq!((desk.stage.starts, said.evidence), (0, Some(Evidence::NeverStarted)));
+            assert_eq!(desk.pass(30).action, None, "looked at again each minute");
+            desk.pass(3600);
+            assert_eq!(desk.ending(), Some(Ending::Failed(failure)));
+            let outcome = desk.stage.outcome.clone().unwrap();
+            assert_eq!((outcome.evidence, outcome.exit_code), (Some(Evidence::NeverStarted), None));
+        }
+    }
+}
+
+fn standing_reason(standing: Standing) -> &'static str {
+    Cause::from(standing).reason()
+}
+
+/// Guards against a launch whose answer was lost for want of processes and that says so nowhere.
+#[test]
+fn a_launch_without_an_answer_for_want_of_processes_is_pending_with_that_reason() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.launch();
+    desk.fault(Transient::ProcessLimit);
+    desk.pass(5);
+    desk.entry(EntrySeen::Revoked);
+    let said = summary(&desk.plan, &desk.stage);
+    assert_eq!((said.phase, said.reason.as_str()), (Phase::Pending, "ProcessLimit"));
+    assert!(desk.stage.outcome.is_none());
+    desk.pass(2);
+    desk.fault(Transient::ProcessLimit);
+    desk.pass(3600);
+    assert_eq!(desk.ending(), Some(Ending::Failed(Failure::ProcessLimit)));
 }
 
 /// Guards against an hour of Reattaching, and then Unknown, for what certainly did not start.

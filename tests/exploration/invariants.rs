@@ -132,6 +132,7 @@ fn result(bounds: &Bounds, world: &World) -> Option<&'static str> {
             Failure::VerifyFailed
             | Failure::QueueTimeout
             | Failure::ConnectionRefused
+            | Failure::EnvironmentRefused
             | Failure::HostChanged,
         ) => {
             let started = commands().any(|p| p.starts > 0);

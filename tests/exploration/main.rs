@@ -118,6 +118,11 @@ fn a_launch_that_was_sent_and_said_not_to_be_is_caught() {
 }
 
 #[test]
+fn a_refusal_that_is_taken_for_an_end_is_caught() {
+    must_be_caught(Mutant::RefusalTakenForEnd, &plans::once(1), must::FOREIGN_END);
+}
+
+#[test]
 fn a_boot_identity_that_is_ignored_is_caught() {
     must_be_caught(Mutant::BootIgnored, &plans::once(2), must::STARTED_TWICE);
 }

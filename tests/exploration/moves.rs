@@ -1,7 +1,7 @@
 //! Everything that can happen next.
 
 use remote_command::core::action::{Action, Entry, Kind, Refusal, Seen};
-use remote_command::core::fault::{Fault, Transient};
+use remote_command::core::fault::{Fault, Standing, Transient};
 use remote_command::core::plan::{Plan, Resolution, Verdict};
 use remote_command::core::record::DirectSeen;
 
@@ -265,6 +265,29 @@ impl World {
         let why = Refusal::Unsent(Fault::new(Transient::ConnectionRefused, "nobody is there"));
         next.turn(&bounds.plan, Seen::Refused { entry: entry.clone(), why });
         out.push((Step::Unsent, next));
+        self.unable(bounds, action, entry, out);
+    }
+
+    /// The host could not begin it, and says why; the broken driver takes that for an end.
+    fn unable(
+        &self,
+        bounds: &Bounds,
+        action: &Action,
+        entry: &Entry,
+        out: &mut Vec<(Step, World)>,
+    ) {
+        let mut next = self.with_fault();
+        let seen = if self.mutant() == Mutant::RefusalTakenForEnd {
+            let mut liar = next.host.clone();
+            liar.perform(action);
+            liar.torn_probe(entry, 126);
+            liar.perform(&Action::Probe { entry: entry.clone() })
+        } else {
+            let fault = Fault::new(Standing::EnvironmentRefused, "UID cannot be set");
+            Seen::Refused { entry: entry.clone(), why: Refusal::Unable(fault) }
+        };
+        next.turn(&bounds.plan, seen);
+        out.push((Step::Unable, next));
     }
 
     fn probe_torn(&self, bounds: &Bounds, entry: &Entry, out: &mut Vec<(Step, World)>) {

@@ -26,6 +26,8 @@ pub enum Mutant {
     LaunchSentAgain,
     /// The driver takes a launch whose reply is lost for one that was not sent.
     WrittenButSaidUnsent,
+    /// The driver takes what the host could not begin with for the command's end.
+    RefusalTakenForEnd,
     /// The host answers and checks as if it had never rebooted.
     BootIgnored,
     /// The host knows entries by their number alone.

@@ -105,6 +105,8 @@ pub enum Step {
     ChannelRefused,
     /// The launch is not sent, and that is known.
     Unsent,
+    /// The host could not begin the launch, and says why.
+    Unable,
     /// The link is down.
     Silence(&'static str),
     LinkDown,

@@ -59,7 +59,8 @@ pub enum Launch {
     StatusPauseEcho,
     /// The echo, and the connection ends once more came.
     EchoDrop,
-    /// The echo, a status once more came, and the connection ends.
+    /// The echo, once more came the mark that the command begins and a status, and the connection
+    /// ends.
     EchoStatusDrop,
 }
 
@@ -372,6 +373,7 @@ impl server::Handler for Peer {
             }
             Launch::EchoDrop => return Err(russh::Error::Disconnect),
             Launch::EchoStatusDrop => {
+                session.data(id, format!("\u{1}{nonce} ran\n").into_bytes())?;
                 session.exit_status_request(id, 3)?;
                 let handle = session.handle();
                 tokio::spawn(async move {

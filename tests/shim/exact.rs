@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use remote_command::core::action::Seen;
+use remote_command::core::action::{Refusal, Seen};
 use remote_command::core::plan::Value;
-use remote_command::core::record::StartFailure;
+use remote_command::core::record::EntrySeen;
 use remote_command::host::{Material, Stream};
 use zeroize::Zeroizing;
 
@@ -23,6 +23,7 @@ under_every_shell! {
     the_command_gets_the_accounts_umask_directory_and_environment_and_nothing_of_ours
     a_variable_may_have_a_name_that_shells_treat_specially
     a_variable_that_this_shell_cannot_set_is_refused_before_the_program_starts
+    arguments_that_are_together_too_long_are_refused_before_anything_starts
     a_working_directory_is_entered
 }
 
@@ -165,18 +166,48 @@ async fn a_variable_may_have_a_name_that_shells_treat_specially(sh: Sh) {
 
 async fn a_variable_that_this_shell_cannot_set_is_refused_before_the_program_starts(sh: Sh) {
     let rig = Rig::new(sh);
-    let mut attempt = rig.command(&["/usr/bin/env"]).env("UID", "77").env("OPTIND", "2");
-    attempt.launch().await;
-    let exit = attempt.finished().await;
-    let out = attempt.output(Stream::Stdout).await;
-    let err = String::from_utf8(attempt.output(Stream::Stderr).await).unwrap();
-    if exit.start_failure() == StartFailure::None {
-        assert!(String::from_utf8(out).unwrap().contains("UID=77\n"));
-    } else {
-        assert_eq!(exit.start_failure(), StartFailure::PermissionDenied);
-        assert!(out.is_empty() && err.contains("UID cannot be set"), "{err}");
+    let names = [("OPTIND", "x"), ("UID", "77"), ("PPID", "1"), ("SHELLOPTS", "x"), ("_", "x")];
+    for (name, value) in names {
+        let refused = sh == Sh::Bash || (name, sh) == ("OPTIND", Sh::Dash);
+        let mut attempt = rig.command(&["/usr/bin/env"]).env(name, value);
+        attempt.prepare().await;
+        let seen = attempt.act(attempt.launch_action()).await;
+        if refused {
+            let Seen::Refused { why: Refusal::Unable(fault), .. } = seen else {
+                panic!("{name}: {seen:?}")
+            };
+            assert_eq!(fault.reason(), "EnvironmentRefused");
+            assert!(fault.message.contains(name), "{}", fault.message);
+            assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked, "nothing was claimed");
+        } else {
+            assert_eq!(attempt.finished().await.code(), 0);
+            let out = attempt.output(Stream::Stdout).await;
+            assert!(String::from_utf8_lossy(&out).contains(&format!("{name}={value}\n")), "{name}");
+        }
     }
-    assert_eq!(exit.start_failure() == StartFailure::None, sh != Sh::Bash);
+    let mut attempt = rig.command(&["/usr/bin/env"]).env("OPTIND", "2").env("rc_put_env", "mine");
+    let (code, out, _) = attempt.run().await;
+    let out = String::from_utf8(out).unwrap();
+    assert!(code == 0 && out.contains("OPTIND=2\n") && out.contains("rc_put_env=mine\n"), "{out}");
+}
+
+async fn arguments_that_are_together_too_long_are_refused_before_anything_starts(sh: Sh) {
+    let rig = Rig::new(sh);
+    for (count, fits) in [(12, true), (22, false)] {
+        let mut attempt = rig.command(&["/bin/true"]);
+        for number in 0..count {
+            attempt = attempt.env(&format!("V{number}"), &"x".repeat(120_000));
+        }
+        attempt.prepare().await;
+        let seen = attempt.act(attempt.launch_action()).await;
+        if fits {
+            assert_eq!(attempt.finished().await.code(), 0);
+            continue;
+        }
+        let Seen::Refused { why: Refusal::Unable(fault), .. } = seen else { panic!("{seen:?}") };
+        assert_eq!(fault.reason(), "ArgumentsTooLong");
+        assert_eq!(attempt.revoke().await.entry, EntrySeen::Revoked, "nothing was claimed");
+    }
 }
 
 async fn a_working_directory_is_entered(sh: Sh) {

@@ -22,8 +22,8 @@ use crate::support::processes::Signal;
 use crate::support::sshd::{Kind, Options, Sshd};
 use crate::support::{programs, until};
 
-struct Server {
-    sshd: Sshd,
+pub struct Server {
+    pub sshd: Sshd,
     hosts: Hosts,
 }
 
@@ -32,18 +32,18 @@ impl Server {
         Server { sshd: Sshd::start(options).unwrap(), hosts: Hosts::new() }
     }
 
-    fn with_login_shell(name: &str) -> Server {
+    pub fn with_login_shell(name: &str) -> Server {
         let login = Login::Shell(programs::debian(name, name).unwrap());
         Server::start(Options { login, ..Options::default() })
     }
 
-    fn transport(&self) -> Arc<dyn Transport> {
+    pub fn transport(&self) -> Arc<dyn Transport> {
         let key = self.sshd.private_key(Kind::Ed25519).unwrap();
         let way = Way::to(&self.sshd).connection();
         self.hosts.transport("default", &way, Secrets::with_key(&key))
     }
 
-    fn attempt(&self, argv: &[&str], run_as: Option<&str>) -> Attempt {
+    pub fn attempt(&self, argv: &[&str], run_as: Option<&str>) -> Attempt {
         let shells = Arc::new(Shells::new(self.transport(), Account::default()));
         let entry = Entry { run_as: run_as.map(str::to_owned), ..entry() };
         Attempt { host: Recorded::new(shells), plan: plan(argv), entry, identity: None }

@@ -19,5 +19,6 @@ mod place;
 mod reach;
 mod rig;
 mod shells;
+mod shortage;
 mod stop;
 mod truth;

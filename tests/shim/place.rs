@@ -248,7 +248,9 @@ async fn a_store_without_hard_links_is_refused(sh: Sh) {
 async fn a_missing_tool_is_named() {
     for sh in [Sh::Dash, Sh::Bash] {
         let mut rig = Rig::new(sh);
-        for tool in ["cat", "dd", "grep", "ln", "ls", "mkdir", "rm", "sleep", "uname", "id"] {
+        for tool in
+            ["cat", "dd", "grep", "ln", "ls", "mkdir", "mkfifo", "rm", "sleep", "uname", "id"]
+        {
             let real = crate::support::programs::debian(tool, "coreutils").unwrap();
             symlink(real, rig.place.join("bin").join(tool)).unwrap();
         }

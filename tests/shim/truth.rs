@@ -349,7 +349,7 @@ async fn a_host_whose_setsid_cannot_fork_gives_each_command_a_channel_of_its_own
 
 async fn a_host_without_setsid_runs_and_stops_commands(sh: Sh) {
     let mut rig = Rig::new(sh);
-    let tools = "cat dd find grep ln ls mkdir rm sleep wc id uname rmdir";
+    let tools = "cat dd find grep ln ls mkdir mkfifo rm sleep wc id uname rmdir";
     for tool in tools.split(' ') {
         if sh != Sh::Busybox {
             let real = crate::support::programs::debian(tool, "coreutils").unwrap();

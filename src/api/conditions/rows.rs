@@ -87,7 +87,13 @@ fn pending_on_a_person_is_stalled_at_once() {
         let hold = json!({"Hold": ["Invalid", reason]});
         expect(waiting(hold, false), Phase::Pending, reason, "FFUFFT");
     }
-    for reason in ["HostKeyMismatch", "AuthenticationRejected", "HostUnusable"] {
+    for reason in [
+        "HostKeyMismatch",
+        "AuthenticationRejected",
+        "HostUnusable",
+        "EnvironmentRefused",
+        "ArgumentsTooLong",
+    ] {
         let fault = json!({"Fault": {"Standing": reason}});
         expect(waiting(fault, false), Phase::Pending, reason, "TFUFFT");
     }
@@ -111,7 +117,7 @@ fn running_is_under_way_whatever_it_does() {
 }
 
 const SUCCESS: [&str; 3] = ["Completed", "Verified", "Resolved"];
-const FAILURE: [&str; 25] = [
+const FAILURE: [&str; 28] = [
     "NonZeroExit",
     "Signaled",
     "ExecutionTimeout",
@@ -136,6 +142,9 @@ const FAILURE: [&str; 25] = [
     "HostUnusable",
     "ForcedCommand",
     "RunAsRestricted",
+    "ProcessLimit",
+    "EnvironmentRefused",
+    "ArgumentsTooLong",
     "HostChanged",
 ];
 const DOUBT: [&str; 10] = [

@@ -221,9 +221,12 @@ impl WaitingOn {
     /// ask again over a connection that stands; a login or a key that is refused is not.
     fn pace(&self) -> Duration {
         match self {
-            Self::Fault(Cause::Standing(Standing::HostUnusable | Standing::RunAsRestricted)) => {
-                MENDED_THERE_PACE
-            }
+            Self::Fault(Cause::Standing(
+                Standing::HostUnusable
+                | Standing::RunAsRestricted
+                | Standing::EnvironmentRefused
+                | Standing::ArgumentsTooLong,
+            )) => MENDED_THERE_PACE,
             Self::Fault(_) | Self::HostChanged | Self::Hold(..) => STANDING_PACE,
         }
     }

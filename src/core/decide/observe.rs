@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::core::action::{Entry, Refusal, Seen, StopReason};
-use crate::core::fault::{Cause, Fault};
+use crate::core::fault::{Cause, Fault, Transient};
 use crate::core::outcome::{Fate, Loss};
 use crate::core::record::{Claimed, DirectSeen, EntrySeen, HostRecord, Life, Tree};
 use crate::core::stage::{Attempt, Place, Quiet, Stop, Uncertain, Waiting, WaitingOn, after};
@@ -93,7 +93,7 @@ impl Turn<'_> {
                 Refusal::HostChanged(message) => {
                     self.wait_on(WaitingOn::HostChanged, message.clone());
                 }
-                Refusal::Unsent(fault) => {
+                Refusal::Unable(fault) | Refusal::Unsent(fault) => {
                     self.wait_on(WaitingOn::Fault(fault.cause), fault.message.clone());
                 }
             }
@@ -108,7 +108,7 @@ impl Turn<'_> {
         if attempt.is_fenced() {
             return;
         }
-        attempt.uncertain = None;
+        let silence = attempt.uncertain.take();
         if record.boot.is_empty() {
             attempt.identity.boot.clear();
         }
@@ -137,9 +137,15 @@ impl Turn<'_> {
             EntrySeen::Unclaimed => reading.unclaimed(attempt),
             EntrySeen::Wiped => reading.forgotten(attempt, Loss::RecordWiped),
         };
+        // Why its launch had no answer is why it never started, where that is known.
+        let lacking = silence.filter(|_| attempt.place == Place::Ended(Fate::NeverStarted));
+        let lacking = lacking.filter(|s| s.cause == Cause::Transient(Transient::ProcessLimit));
         if let EntrySeen::Claimed(claimed) = &record.entry {
             self.soon = claimed.exit.is_some() || attempt.place == Place::Vanished;
             watch_host_time(attempt, claimed, &reading);
+        }
+        if let Some(Uncertain { cause, message, .. }) = lacking {
+            self.wait_on(WaitingOn::Fault(cause), message);
         }
     }
 

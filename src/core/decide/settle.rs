@@ -401,9 +401,8 @@ fn exit_phrase(exit: &ExitRecord) -> String {
         (StartFailure::CommandNotFound, _) => {
             "not started: no such program or working directory; its stderr says which".to_owned()
         }
-        // Also a variable that the host's shell does not let be set.
-        (StartFailure::PermissionDenied, _) => "not started: its program, working directory or \
-             environment was not allowed; its stderr says which"
+        (StartFailure::PermissionDenied, _) => "not started: its program or working directory \
+             was not allowed; its stderr says which"
             .to_owned(),
         (StartFailure::None, Some(signal)) => format!("ended by signal {signal}"),
         (StartFailure::None, None) => format!("exit code {}", exit.code()),

@@ -6,16 +6,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::bootstrap::marks;
+use super::bootstrap::{Mark, mark};
 use super::spool::{Batch, Found, Spool};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
-use crate::core::foreign::foreign;
+use crate::core::foreign::{foreign, foreign_bytes};
 use crate::core::record::{DirectSeen, StartFailure, exit_from_channel};
 use crate::host::spools::Written;
-use crate::host::{Chunk, Event, Input, Stream};
+use crate::host::{Chunk, Event, Input, Stream, shortage};
 
 /// Most noise looked through for the nonce; behind it the search goes on in the newest part.
 const NOISE: usize = 64 * 1024;
+/// Most bytes of what a shell said on stderr that are looked at.
+const SAID: u32 = 1024;
 
 /// What is known of one attempt.
 #[derive(Debug)]
@@ -59,12 +61,12 @@ struct Channel {
     noise: Vec<u8>,
     /// Empty once the output has begun.
     nonce: Vec<u8>,
-    /// What the output begins with when nothing could be started. Empty once it does not.
-    marks: Vec<(Vec<u8>, StartFailure)>,
+    /// The nonce of the mark that the output begins with. Empty once it came, or cannot any more.
+    marked: String,
     /// The output's first bytes, as long as they may become such a mark.
     first: Vec<u8>,
-    /// What the mark said.
-    start: StartFailure,
+    /// What the mark said. Without one the command was never begun.
+    mark: Option<Mark>,
     spool: Spool,
     /// Somebody is at work writing the spool to disk.
     spilling: bool,
@@ -73,15 +75,17 @@ struct Channel {
 impl Channel {
     fn new(nonce: Option<&str>, limit: u64) -> Self {
         let nonce = nonce.map_or(Vec::new(), |nonce| format!("\n{nonce}\n").into_bytes());
-        let (noise, first, start) = (Vec::new(), Vec::new(), StartFailure::None);
+        let (noise, first, marked) = (Vec::new(), Vec::new(), String::new());
+        let mark = Some(Mark::Begun(StartFailure::None));
         let spool = Spool::new(limit);
-        Self { noise, nonce, marks: Vec::new(), first, start, spool, spilling: false }
+        Self { noise, nonce, marked, first, mark, spool, spilling: false }
     }
 
-    /// The stream whose output may begin with a mark.
+    /// The stream whose output begins with a mark, if there is a nonce.
     fn marked(nonce: Option<&str>, limit: u64) -> Self {
-        let marks = nonce.map_or(Vec::new(), |nonce| marks(nonce).to_vec());
-        Self { marks, ..Self::new(nonce, limit) }
+        let new = Self::new(nonce, limit);
+        let mark = new.mark.clone().filter(|_| nonce.is_none());
+        Self { marked: nonce.unwrap_or_default().to_owned(), mark, ..new }
     }
 
     fn begun(&self) -> bool {
@@ -109,23 +113,24 @@ impl Channel {
 
     /// Takes output, and holds its beginning back while that may be a mark.
     fn keep(&mut self, bytes: &[u8]) {
-        if self.marks.is_empty() {
+        if self.marked.is_empty() {
             return self.spool.push(bytes);
         }
         self.first.extend_from_slice(bytes);
-        let whole = self.marks.iter().find(|(mark, _)| self.first.starts_with(mark));
-        if let Some((mark, start)) = whole {
-            self.start = *start;
-            self.first.drain(..mark.len());
-        } else if self.marks.iter().any(|(mark, _)| mark.starts_with(&self.first)) {
-            return;
+        match mark(&self.marked, &self.first) {
+            Ok(None) => return,
+            Ok(Some((mark, length))) => {
+                self.mark = Some(mark);
+                self.first.drain(..length);
+            }
+            Err(_) => {}
         }
         self.let_go();
     }
 
     /// Nothing more is held back.
     fn let_go(&mut self) {
-        self.marks.clear();
+        self.marked.clear();
         self.spool.push(&std::mem::take(&mut self.first));
     }
 
@@ -247,6 +252,13 @@ impl Attempt {
     /// Waits until the nonce has come back or the end is known, at most this long.
     pub(super) async fn settled(&self, within: Duration) {
         self.until(within, |state| state.is_ready() || state.seen != DirectSeen::Running).await;
+    }
+
+    /// Waits until the shell has said that it becomes the command, or the end is known, at most
+    /// this long. One that says that it cannot is about to end.
+    pub(super) async fn begun(&self, within: Duration) {
+        let begun = |state: &State| matches!(state.stdout.mark, Some(Mark::Begun(_)));
+        self.until(within, |state| begun(state) || state.seen != DirectSeen::Running).await;
     }
 
     /// Waits for the end, at most this long.
@@ -395,13 +407,26 @@ impl State {
         self.stdout.let_go();
         let exit = self.exit.take();
         let lost = matches!(end, End::Lost(_));
-        self.foreign = exit.is_some() && !lost && !self.is_ready();
+        let noise = [&self.stderr.noise, &self.stdout.noise];
+        let lacking = noise.into_iter().any(|noise| shortage::lacks_processes(noise));
+        self.foreign = exit.is_some() && !lost && !lacking && !self.is_ready();
         if self.seen != DirectSeen::Running {
             return;
         }
         self.seen = match exit {
             _ if !self.sent => DirectSeen::NeverStarted(self.why_not(&end)),
-            Some(exit) => DirectSeen::Exited(exit_from_channel(exit).but(self.stdout.start)),
+            Some(exit) => match &self.stdout.mark {
+                Some(Mark::Begun(start)) => DirectSeen::Exited(exit_from_channel(exit).but(*start)),
+                unbegun if !lost => {
+                    // A shell that could not begin says too little for the disk.
+                    let said = match self.stderr.spool.read(0, SAID) {
+                        Found::Here(_, said) => said,
+                        Found::OnDisk(..) => Vec::new(),
+                    };
+                    DirectSeen::NeverStarted(why_unbegun(unbegun.as_ref(), &said))
+                }
+                _ => DirectSeen::Lost,
+            },
             None => DirectSeen::Lost,
         };
     }
@@ -409,6 +434,10 @@ impl State {
     fn why_not(&self, end: &End) -> Fault {
         if let End::Lost(fault) = end {
             return fault.clone();
+        }
+        let noise = [&self.stderr.noise, &self.stdout.noise];
+        if let Some(said) = noise.into_iter().find(|noise| shortage::lacks_processes(noise)) {
+            return shortage::fault(said);
         }
         let words = [self.stderr.words(), self.stdout.words()];
         let said = words.into_iter().find(|words| !words.is_empty());
@@ -422,13 +451,36 @@ impl State {
     }
 }
 
+/// Why the account's shell ended, in order, before it became the command: no exit status tells.
+fn why_unbegun(mark: Option<&Mark>, said: &[u8]) -> Fault {
+    match mark {
+        Some(Mark::Environment(name)) => {
+            let name = foreign(name);
+            let message = format!("the host's shell cannot set the variable {name} to this value");
+            Fault::new(Standing::EnvironmentRefused, message)
+        }
+        Some(Mark::TooLong) => {
+            let message = "arguments and variables are together too long for this host";
+            Fault::new(Standing::ArgumentsTooLong, message)
+        }
+        Some(Mark::Begun(_)) | None if shortage::lacks_processes(said) => shortage::fault(said),
+        Some(Mark::Begun(_)) | None => {
+            let said = foreign_bytes(said);
+            let message =
+                format!("the account's shell ended before it became the command; it said: {said}");
+            Fault::new(Standing::HostUnusable, message)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn launched(nonce: &str) -> Attempt {
         let attempt = Attempt::new(Some(nonce), 100, Standing::ForcedCommand);
-        attempt.take(Event::Stdout(format!("welcome\n\n{nonce}\nout").into_bytes()));
+        let out = format!("welcome\n\n{nonce}\n\u{1}{nonce} ran\nout");
+        attempt.take(Event::Stdout(out.into_bytes()));
         attempt.take(Event::Stderr(format!("\n{nonce}\n").into_bytes()));
         assert!(attempt.may_send());
         attempt
@@ -473,10 +525,11 @@ mod tests {
             assert_eq!(exit.start_failure(), StartFailure::CommandNotFound, "{cut}");
             assert_eq!(read(&attempt, Stream::Stdout, 99).await.bytes, b"", "{cut}");
         }
-        // What only looks like it, or comes later, is output like any other.
-        for output in ["\u{1}nonce ", "\u{1}nonce found\n", "x\u{1}nonce denied\n"] {
+        // What comes later is output like any other.
+        for output in ["\u{1}nonce ", "\u{1}nonce ran\n", "\u{1}nonce denied\n"] {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
-            attempt.take(Event::Stdout(format!("\nnonce\n{output}").into_bytes()));
+            let told = format!("\nnonce\n\u{1}nonce ran\n{output}");
+            attempt.take(Event::Stdout(told.into_bytes()));
             assert!(attempt.may_send());
             attempt.take(Event::ExitStatus(127));
             attempt.take(Event::Closed);
@@ -484,6 +537,37 @@ mod tests {
             assert_eq!(exit.start_failure(), StartFailure::None, "{output:?}");
             assert_eq!(read(&attempt, Stream::Stdout, 99).await.bytes, output.as_bytes());
         }
+    }
+
+    /// Guards against an exit code for a command that never ran.
+    #[test]
+    fn an_end_before_the_command_began_is_no_exit_code() {
+        let table = [
+            ("\u{1}nonce environment UID\n", "", "EnvironmentRefused", "UID"),
+            ("\u{1}nonce toolong\n", "", "ArgumentsTooLong", "too long"),
+            ("", "sh: 1: Cannot fork\n", "ProcessLimit", "Cannot fork"),
+            ("", "sh: 1: Illegal number: x\n", "HostUnusable", "Illegal number"),
+            ("\u{1}nonce found\n", "", "HostUnusable", "before it became"),
+        ];
+        for (out, err, reason, words) in table {
+            let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+            attempt.take(Event::Stdout(format!("\nnonce\n{out}").into_bytes()));
+            attempt.take(Event::Stderr(format!("\nnonce\n{err}").into_bytes()));
+            assert!(attempt.may_send());
+            attempt.take(Event::ExitStatus(2));
+            attempt.take(Event::Closed);
+            let DirectSeen::NeverStarted(fault) = attempt.seen() else { panic!("{out:?}") };
+            assert_eq!(fault.reason(), reason, "{out:?}");
+            assert!(fault.message.contains(words), "{}", fault.message);
+            assert!(!attempt.is_foreign(), "{out:?}");
+        }
+        // Before the nonce: nothing of the command was sent, and the account is an ordinary one.
+        let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+        attempt.take(Event::Stderr(b"sh: 0: Cannot fork\n".to_vec()));
+        attempt.take(Event::ExitStatus(2));
+        attempt.take(Event::Closed);
+        let DirectSeen::NeverStarted(fault) = attempt.seen() else { panic!() };
+        assert_eq!((fault.reason(), attempt.is_foreign()), ("ProcessLimit", false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,9 @@
 //! runs nothing. What is left of standard input is the command's own.
 //!
 //! The shell then becomes the command, so that the server itself tells by which signal it
-//! ended. What cannot be started is found out before, and told by a mark on stdout.
+//! ended. The last thing that it says before is a mark on stdout: only behind that is an end the
+//! command's. What cannot be started, or not be given to it, is found out before, and told by
+//! another mark; a shell that could not go on (no process to fork) says none.
 
 use zeroize::Zeroizing;
 
@@ -16,14 +18,18 @@ use crate::core::action::Kind;
 use crate::core::plan::{Direct, Plan};
 use crate::core::record::StartFailure;
 use crate::host::Material;
+use crate::shim::wire::is_large;
 
 /// The line a login shell is given. No `'`, `!` or line feed inside the quotes, and no
 /// backslash before a quote: sh, fish and tcsh then agree on what it means.
 ///
 /// The first part reads the user to become; the second part, run as that user, reads the
-/// nonce and prints it, and then reads the script's presence and text, directory, words,
-/// environment and the end mark, and looks whether there is something to start, as the
-/// recorded way does.
+/// nonce and prints it, and then reads the script's presence and text, whether it is large,
+/// directory, environment, words and the end mark, and looks whether there is something to
+/// start and the host takes it, as the recorded way does.
+///
+/// A variable is set at once and compared: command makes of what would end a shell a status.
+/// Those whose names begin as ours do are kept for the end among the words.
 ///
 /// The script is a here-document, because the last part of a pipe is not the shell itself; so
 /// it always ends with a line feed. Shells that keep those in files may have no room for one:
@@ -34,21 +40,29 @@ const LINE: &str = concat!(
     r#"if [ -n "$u" ]; then exec sudo -n -u "$u" -- /bin/sh -c "$1"; fi; "#,
     r#"exec /bin/sh -c "$1""#,
     "' sh '",
-    r#"rcmd_n=$(printf "\nx"); rcmd_n=${rcmd_n%x}; "#,
+    r#"rcmd_n=$(printf "\n\001x"); rcmd_n=${rcmd_n%x}; rcmd_q=${rcmd_n#?}; rcmd_n=${rcmd_n%?}; "#,
     r#"rcmd_line() { IFS= read -r rcmd_l || exit 125; }; "#,
     r#"rcmd_get() { rcmd_line; rcmd_c=$rcmd_l; rcmd_line; rcmd_v=$rcmd_l; "#,
     r#"while [ "$rcmd_c" -gt 1 ]; do rcmd_line; "#,
     r#"rcmd_v=$rcmd_v$rcmd_n$rcmd_l; rcmd_c=$((rcmd_c-1)); done; }; "#,
     r#"rcmd_line; rcmd_k=$rcmd_l; "#,
     r#"printf "\n%s\n" "$rcmd_k"; printf "\n%s\n" "$rcmd_k" >&2; "#,
-    r#"rcmd_line; rcmd_x=$rcmd_l; rcmd_get; rcmd_s=$rcmd_v; "#,
+    r#"rcmd_say() { echo "$rcmd_q$rcmd_k $1"; }; "#,
+    r#"rcmd_line; rcmd_x=$rcmd_l; rcmd_get; rcmd_s=$rcmd_v; rcmd_line; rcmd_z=$rcmd_l; "#,
     r#"rcmd_get; rcmd_d=$rcmd_v; "#,
-    r#"rcmd_line; rcmd_i=$rcmd_l; set --; "#,
-    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; set -- "$@" "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
-    r#"rcmd_line; rcmd_i=$rcmd_l; "#,
-    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; export "$rcmd_v"; rcmd_i=$((rcmd_i-1)); done; "#,
+    r#"rcmd_put() { [ "$rcmd_e" = OPTIND ] || unset -v "$rcmd_e"; command export "$rcmd_v"; }; "#,
+    r#"rcmd_line; rcmd_i=$rcmd_l; rcmd_o=; set --; "#,
+    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; rcmd_i=$((rcmd_i-1)); rcmd_e=${rcmd_v%%=*}; "#,
+    r#"case ${ZSH_VERSION:+z}$rcmd_e in rcmd_* | zrcmd_*) set -- "$@" "$rcmd_v"; continue ;; "#,
+    r#"zUID | zEUID | zGID | zEGID | zUSERNAME) rcmd_o=$rcmd_e; continue ;; esac; "#,
+    r#"if command eval rcmd_put 2>/dev/null && eval "rcmd_t=\$$rcmd_e" && "#,
+    r#"[ "$rcmd_t" = "${rcmd_v#*=}" ]; then :; else rcmd_o=$rcmd_e; fi; done; "#,
+    r#"rcmd_line; rcmd_i=$rcmd_l; rcmd_p=; set -- "$@" ""; "#,
+    r#"while [ "$rcmd_i" -gt 0 ]; do rcmd_get; set -- "$@" "$rcmd_v"; "#,
+    r#"rcmd_p=${rcmd_p:-$rcmd_v}; rcmd_i=$((rcmd_i-1)); done; "#,
     r#"rcmd_line; [ "$rcmd_l" = "$rcmd_k" ] || exit 125; "#,
-    r#"rcmd_no() { printf "\001%s %s\n" "$rcmd_k" "$1"; "#,
+    r#"if [ -n "$rcmd_o" ]; then rcmd_say "environment $rcmd_o"; exit 125; fi; "#,
+    r#"rcmd_no() { rcmd_say "$1"; "#,
     r#"printf "remote-command: %s\n" "$2" >&2; exit "$3"; }; "#,
     r#"if [ -n "$rcmd_d" ]; then case $rcmd_d in /*) ;; *) rcmd_d=./$rcmd_d ;; esac; "#,
     r#"if [ -d "$rcmd_d" ]; then cd -- "$rcmd_d" || "#,
@@ -58,28 +72,65 @@ const LINE: &str = concat!(
     r#"else rcmd_no notfound "working directory $rcmd_d cannot be found" 127; fi; fi; "#,
     r#"rcmd_b=notfound; rcmd_try() { if [ -f "$1" ] && [ -x "$1" ]; then rcmd_b=ran; "#,
     r#"elif [ -e "$1" ]; then rcmd_b=denied; fi; }; "#,
-    r#"case $1 in */*) rcmd_try "$1" ;; *) rcmd_r=$PATH:; "#,
+    r#"case $rcmd_p in */*) rcmd_try "$rcmd_p" ;; *) rcmd_r=$PATH:; "#,
     r#"until [ -z "$rcmd_r" ] || [ "$rcmd_b" = ran ]; do "#,
-    r#"rcmd_l=${rcmd_r%%:*}; rcmd_r=${rcmd_r#*:}; rcmd_try "${rcmd_l:-.}/$1"; done ;; esac; "#,
-    r#"case $rcmd_b in notfound) rcmd_no notfound "$1: no such program" 127 ;; "#,
-    r#"denied) rcmd_no denied "$1 may not be executed" 126 ;; esac; "#,
-    r#"if [ "$rcmd_x" = 0 ]; then exec "$@"; fi; "#,
+    r#"rcmd_l=${rcmd_r%%:*}; rcmd_r=${rcmd_r#*:}; rcmd_try "${rcmd_l:-.}/$rcmd_p"; done ;; esac; "#,
+    r#"case $rcmd_b in notfound) rcmd_no notfound "$rcmd_p: no such program" 127 ;; "#,
+    r#"denied) rcmd_no denied "$rcmd_p may not be executed" 126 ;; esac; "#,
+    r#"if [ "$rcmd_z" = 1 ]; then (exec 2>/dev/null; while [ -n "$1" ]; do export "$1"; shift; done; shift; "#,
+    r#"exec /bin/sh -c : "$@"); "#,
+    r#"if [ $? = 126 ]; then rcmd_say toolong; exit 125; fi; fi; "#,
+    r#"rcmd_go() { rcmd_say ran; while [ -n "$1" ]; do export "$1"; shift; done; shift; exec "$@"; }; "#,
+    r#"if [ "$rcmd_x" = 0 ]; then rcmd_go "$@"; fi; "#,
     r#"rcmd_t=${rcmd_s%"$rcmd_n"}; "#,
     r#"if { eval "command exec 3<<rcmd$rcmd_n\$rcmd_t${rcmd_n}rcmd$rcmd_n"; } 2>/dev/null; "#,
-    r#"then exec "$@" /dev/fd/3; fi; "#,
-    r#"{ printf %s "$rcmd_s" | { exec "$@" /dev/fd/3 3<&0 0<&4 4<&-; }; } 4<&0"#,
+    r#"then rcmd_go "$@" /dev/fd/3; fi; "#,
+    r#"{ printf %s "$rcmd_s" | { exec 3<&0 0<&4 4<&-; rcmd_go "$@" /dev/fd/3; }; } 4<&0"#,
     "'",
 );
 
-/// What stdout begins with, behind the nonce, where the command could not be started: never
-/// text by chance, and the command does not know the nonce.
-pub(super) fn marks(nonce: &str) -> [(Vec<u8>, StartFailure); 2] {
-    let mark = |word, start| (format!("\u{1}{nonce} {word}\n").into_bytes(), start);
-    [
-        mark("notfound", StartFailure::CommandNotFound),
-        mark("denied", StartFailure::PermissionDenied),
-    ]
+/// The longest mark: a variable's name is in it.
+const LONGEST_MARK: usize = 1024;
+
+/// What stdout begins with, behind the nonce: never text by chance, and the command does not know
+/// the nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The command begins, or is found not to be there or not to be allowed.
+    Begun(StartFailure),
+    /// The shell cannot set this variable to its value. Nothing begins.
+    Environment(String),
+    /// Arguments and variables are together too long. Nothing begins.
+    TooLong,
 }
+
+/// The mark that `first` begins with and its length; `None` while it may become one.
+///
+/// # Errors
+/// When it is none, nor ever will be.
+pub(super) fn mark(nonce: &str, first: &[u8]) -> Result<Option<(Mark, usize)>, NoMark> {
+    let before = format!("\u{1}{nonce} ").into_bytes();
+    let Some(rest) = first.strip_prefix(before.as_slice()) else {
+        return if before.starts_with(first) { Ok(None) } else { Err(NoMark) };
+    };
+    let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+        return if rest.len() < LONGEST_MARK { Ok(None) } else { Err(NoMark) };
+    };
+    let word = String::from_utf8_lossy(rest.get(..end).unwrap_or_default());
+    let mark = match word.as_ref() {
+        "ran" => Mark::Begun(StartFailure::None),
+        "notfound" => Mark::Begun(StartFailure::CommandNotFound),
+        "denied" => Mark::Begun(StartFailure::PermissionDenied),
+        "toolong" => Mark::TooLong,
+        word => Mark::Environment(word.strip_prefix("environment ").ok_or(NoMark)?.to_owned()),
+    };
+    Ok(Some((mark, before.len() + end + 1)))
+}
+
+/// What came is no mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no mark")]
+pub(super) struct NoMark;
 
 /// What is sent to run one attempt.
 pub(super) struct Request {
@@ -127,11 +178,8 @@ pub(super) fn request(
     let mut input = Zeroizing::new(Vec::with_capacity(room));
     line(&mut input, if script.is_some() { b"1" } else { b"0" })?;
     value(&mut input, script.map_or("", String::as_str).as_bytes())?;
+    line(&mut input, if is_large(argv, &material.env) { b"1" } else { b"0" })?;
     value(&mut input, plan.program.working_directory.as_deref().unwrap_or("").as_bytes())?;
-    line(&mut input, argv.len().to_string().as_bytes())?;
-    for word in argv {
-        value(&mut input, word.as_bytes())?;
-    }
     line(&mut input, material.env.len().to_string().as_bytes())?;
     for (name, content) in &material.env {
         let mut pair = Zeroizing::new(Vec::with_capacity(name.len() + 1 + content.len()));
@@ -139,6 +187,10 @@ pub(super) fn request(
         pair.push(b'=');
         pair.extend_from_slice(content);
         value(&mut input, &pair)?;
+    }
+    line(&mut input, argv.len().to_string().as_bytes())?;
+    for word in argv {
+        value(&mut input, word.as_bytes())?;
     }
     line(&mut input, nonce.as_bytes())?;
     input.extend_from_slice(&stdin);
@@ -233,6 +285,41 @@ mod tests {
         breaks_anywhere(&plan, "it ran x\n");
     }
 
+    /// Guards against an exit code for a variable that cannot be set, and against names that are
+    /// the bootstrap's own.
+    #[test]
+    fn a_variable_that_the_shell_cannot_set_is_told_and_any_other_arrives() {
+        let cases = [
+            ("dash", "OPTIND", "x", false),
+            ("dash", "UID", "7", true),
+            ("dash", "_", "x", true),
+            ("bash", "OPTIND", "x", false),
+            ("bash", "UID", "7", false),
+            ("bash", "SHELLOPTS", "x", false),
+            ("bash", "_", "x", false),
+            ("dash", "IFS", "1 0", true),
+            ("bash", "IFS", "1 0", true),
+            ("bash", "RANDOM", "no", true),
+            ("dash", "rcmd_k", "mine", true),
+            ("bash", "rcmd_put", "mine", true),
+            ("dash", "OPTIND", "2", true),
+        ];
+        for (shell, name, content, arrives) in cases {
+            let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
+            let secret = Zeroizing::new(content.as_bytes().to_vec());
+            let env = vec![(name.to_owned(), secret), ("LAST".to_owned(), Zeroizing::default())];
+            let material = Material { env, stdin: None };
+            let plan = plan(&["/usr/bin/env"]);
+            let request = request(&plan, &direct, Kind::Command, material).unwrap();
+            let nonce = request.nonce.unwrap();
+            let said = said(shell, &[request.head.as_slice(), request.input.as_slice()].concat());
+            let told = format!("\n{nonce}\n\u{1}{nonce} environment {name}\n");
+            assert_eq!(said == told, !arrives, "{shell} {name}: {said}");
+            let line = format!("\n{name}={content}\n");
+            assert_eq!(said.contains(&line), arrives, "{shell} {name}: {said}");
+        }
+    }
+
     fn breaks_anywhere(plan: &Plan, written: &str) {
         let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
         let env = vec![("V".to_owned(), Zeroizing::new(b"x\n".to_vec()))];
@@ -242,7 +329,7 @@ mod tests {
         let nonce = request.nonce.unwrap();
         for shell in ["sh", "dash", "bash"] {
             let whole = said(shell, &all);
-            assert_eq!(whole, format!("\n{nonce}\n{written}"), "{shell}");
+            assert_eq!(whole, format!("\n{nonce}\n\u{1}{nonce} ran\n{written}"), "{shell}");
             for cut in 0..all.len() {
                 let some = said(shell, &all[..cut]);
                 assert!(!some.contains("it ran"), "{shell}, {cut} of {} bytes", all.len());

@@ -301,6 +301,8 @@ impl DirectHost {
             let _ = input.send(Input::Bytes(request.input)).await;
         }
         let _ = input.send(Input::Eof).await;
+        // What the shell could not begin with is the answer to the launch.
+        attempt.begun(BEGIN_LIMIT).await;
     }
 
     /// Leaves the account alone for a while when its shell did not run our line.
