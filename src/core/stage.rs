@@ -18,6 +18,7 @@ use super::fault::Cause;
 use super::outcome::{Fate, Outcome, PastAttempt};
 use super::phase::AsItWas;
 use super::plan::{Asked, HoldKind, Verdict};
+use super::sitting::Sat;
 
 /// The version of the stage's shape that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -63,6 +64,9 @@ pub struct Stage {
     /// The clock of `timeouts.queue`.
     #[serde(default, skip_serializing_if = "Queue::is_unset")]
     pub queue: Queue,
+    /// Where nobody is at work in between: when somebody sat down to it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sat: Option<Sat>,
     /// When `cancel` was first seen for this run. It is final for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Timestamp>,
@@ -123,6 +127,7 @@ impl Default for Stage {
             frozen_digest: String::new(),
             run_request_time: None,
             queue: Queue::default(),
+            sat: None,
             cancelled: None,
             next: Next::Ordinary,
             waiting: None,
@@ -171,6 +176,12 @@ impl Stage {
         unknown && (stopping || beside || self.cancelled.is_some())
     }
 
+    /// True while nothing of this run may have started, and nothing of it is under way.
+    pub fn has_launched_nothing(&self) -> bool {
+        let own = self.current.as_ref().filter(|attempt| attempt.entry.run == self.run);
+        self.outcome.is_none() && self.starts == 0 && own.is_none_or(Attempt::is_fenced)
+    }
+
     /// True when an attempt of this run may be alive beside its last one.
     pub fn is_overlapped(&self) -> bool {
         self.run > 0 && self.overlapped == self.run
@@ -217,14 +228,16 @@ impl Stage {
     }
 }
 
-/// The clock of `timeouts.queue`: time since `since`, less the time suspended.
+/// The clock of `timeouts.queue`: time since `since`, less the time suspended or with nobody at
+/// work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Queue {
     /// The run's request, or the end of the back-off before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Milliseconds suspended since then, without the suspension under way.
+    /// Milliseconds suspended or with nobody at work since then, without the suspension under
+    /// way.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub suspended_ms: u64,
     /// The suspension under way.

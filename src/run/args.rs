@@ -20,9 +20,22 @@ pub struct RunArgs {
     /// Ask for a new run of commands that have already been run, or were changed since
     #[arg(long)]
     pub new_run: bool,
+    /// Run again what did not succeed, and skip what did
+    ///
+    /// What failed gets a new run, also where it was changed since; what never ran is run, and
+    /// what is under way is followed. What is Unknown is looked at first, and gets a new run
+    /// where its idempotency says that repeating does no harm. A NonIdempotent one that is still
+    /// Unknown gets one only with --new-run beside this option.
+    #[arg(long)]
+    pub only_unfinished: bool,
     /// Run this many commands of the files at once, in file order
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
+    /// Begin each line of the commands' output with the command's name
+    ///
+    /// Done by itself, with --parallel and several commands, for a stream that is a terminal.
+    #[arg(long)]
+    pub prefix: bool,
     /// Run on this machine instead of over SSH, whatever host the commands name
     #[arg(long)]
     pub local: bool,

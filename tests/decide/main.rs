@@ -7,5 +7,6 @@ mod desk;
 mod doubts;
 mod evidence;
 mod launches;
+mod sittings;
 mod stops;
 mod wishes;
