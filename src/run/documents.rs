@@ -85,8 +85,7 @@ impl Documents {
         let mut documents = Self::default();
         let mut wrong = Vec::new();
         for file in files {
-            let shown =
-                if is_stdin(file) { STDIN.to_owned() } else { file.display().to_string() };
+            let shown = if is_stdin(file) { STDIN.to_owned() } else { file.display().to_string() };
             match text_of(file) {
                 Ok(text) => documents.add(&shown, &text, &mut wrong),
                 Err(error) => wrong.push(format!("{shown}: cannot be read: {error}")),

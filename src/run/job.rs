@@ -240,11 +240,7 @@ impl Job {
 
 /// What a launch of it is given. Values that are nowhere in the files will not appear in them by
 /// waiting.
-async fn values(
-    written: &Written,
-    plan: &Plan,
-    lookup: &dyn Lookup,
-) -> Result<Material, BadInput> {
+async fn values(written: &Written, plan: &Plan, lookup: &dyn Lookup) -> Result<Material, BadInput> {
     step::material(plan, lookup).await.map_err(|missing| written.wrong(&missing))
 }
 

@@ -138,7 +138,8 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     if reports.len() > 1 && !args.quiet {
         tally::lines(&reports).iter().for_each(|line| say(line));
     }
-    tell(args.output, place, reports.into_iter().map(|(_, report)| report).collect()).map_err(|error| RunError::Io(NO_REPORT, error))
+    tell(args.output, place, reports.into_iter().map(|(_, report)| report).collect())
+        .map_err(|error| RunError::Io(NO_REPORT, error))
 }
 
 /// Drives so many commands at a time, and gives their reports in file order. The next one begins

@@ -70,7 +70,11 @@ impl Origin {
 
     /// The file, for people.
     pub fn shown_file(&self) -> String {
-        if self.file.is_empty() { "a file that is not known".to_owned() } else { foreign(&self.file) }
+        if self.file.is_empty() {
+            "a file that is not known".to_owned()
+        } else {
+            foreign(&self.file)
+        }
     }
 }
 
@@ -138,7 +142,10 @@ mod tests {
         let change = |way: &[&str], inputs| was.change(&origin(way, inputs)).map(|c| c.to_string());
         for way in [&["u@a:22"][..], &["u@jump:22", "v@a:22"], &["u@jump:2", "u@a:22"], &[]] {
             let told = change(way, inputs()).unwrap();
-            assert!(told.starts_with("its host was changed (from u@a:22 via u@jump:22 to "), "{told}");
+            assert!(
+                told.starts_with("its host was changed (from u@a:22 via u@jump:22 to "),
+                "{told}"
+            );
         }
         let given = |value, stdin| digests("key", &material(value, stdin));
         let way = ["u@jump:22", "u@a:22"];
@@ -150,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_digest_says_nothing_without_its_key_and_nothing_of_equal_values() {
-        let (one, other) = (digests("key", &material("1", "1")), digests("yek", &material("1", "1")));
+        let (one, other) =
+            (digests("key", &material("1", "1")), digests("yek", &material("1", "1")));
         assert_ne!(one["variable A"], other["variable A"]);
         assert_ne!(one["variable A"], one["stdin"]);
         assert_eq!(one["stdin"].len(), 64);

@@ -5,9 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::bench::{
-    Bench, Running, counting, host, host_with, let_go, manifest, script, starts,
-};
+use crate::bench::{Bench, Running, counting, host, host_with, let_go, manifest, script, starts};
 use crate::support::sshd::{Kind, Options, Sshd};
 
 fn report(told: &crate::bench::Told) -> Value {

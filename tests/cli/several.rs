@@ -141,9 +141,14 @@ fn at_the_end_of_several_a_line_each_and_a_count_are_told() {
         ]
     );
     let again = bench.run(&three, &[]);
-    assert!(again.err.contains("good: Succeeded/Completed, exit code 0; on this machine, had ended"));
+    assert!(
+        again.err.contains("good: Succeeded/Completed, exit code 0; on this machine, had ended")
+    );
     assert_eq!(bench.run(&script("alone", "true"), &[]).err.matches(" commands: ").count(), 0);
-    assert_eq!(bench.run(&[script("one", "true"), script("two", "true")].concat(), &["-q"]).err, "");
+    assert_eq!(
+        bench.run(&[script("one", "true"), script("two", "true")].concat(), &["-q"]).err,
+        ""
+    );
 }
 
 // ---- what is run again ------------------------------------------------------------------
@@ -220,7 +225,10 @@ fn what_is_unknown_is_run_again_where_that_does_no_harm_or_a_person_says_so() {
     let bench = Bench::local();
     let body = format!("[ -e {} ] || sleep 300", bench.path("go").display());
     let harmful = noting(&bench, "harmful", &body);
-    let harmless = format!("{}  idempotency: Idempotent\n  retry: {{limit: 0}}\n", noting(&bench, "harmless", &body));
+    let harmless = format!(
+        "{}  idempotency: Idempotent\n  retry: {{limit: 0}}\n",
+        noting(&bench, "harmless", &body)
+    );
     let text = format!("{harmful}{harmless}");
     let run = Running::start(&mut bench.command(&text, &["--parallel", "2"]));
     let both = || fs::read_to_string(bench.path("starts")).unwrap_or_default().lines().count() == 2;

@@ -14,9 +14,8 @@ impl Turn<'_> {
     /// anew and at once, and its queue clock leaves out the time in which nobody was at work.
     /// A run of which nothing was launched is made from what is wanted now.
     pub(super) fn sit_down(&mut self) {
-        let open = self.stage.run > 0
-            && self.stage.outcome.is_none()
-            && self.stage.deleting.is_none();
+        let open =
+            self.stage.run > 0 && self.stage.outcome.is_none() && self.stage.deleting.is_none();
         let Some(sitting) = self.asked.sitting.filter(|_| open) else { return };
         if self.stage.sat.is_some_and(|sat| sat.began == sitting.began) {
             return;
