@@ -108,7 +108,7 @@ impl Place {
     pub fn logged(&self) -> u64 {
         match &self.shape {
             Shape::Log { account, .. } => account.logged,
-            Shape::Plain { .. } => 0,
+            Shape::Plain { .. } | Shape::Prefixed { .. } => 0,
         }
     }
 
@@ -117,7 +117,7 @@ impl Place {
     pub fn omit(&mut self, end: u64) {
         match &mut self.shape {
             Shape::Log { lines, .. } => lines.omit(end),
-            Shape::Plain { .. } => {}
+            Shape::Plain { .. } | Shape::Prefixed { .. } => {}
         }
     }
 }
