@@ -42,7 +42,14 @@ pub enum Destination {
     /// One JSON line per line of output, within these limits for each attempt.
     Log { writer: Writer, marks: Option<Marks>, head: Arc<Head>, limits: LogLimits },
     /// Byte for byte to stdout and stderr. `kept` is what these held at first: see [`Kept`].
-    Plain { writer: Writer, marks: Option<Marks>, kept: Kept },
+    Plain { writer: Writer, marks: Option<Marks>, kept: Kept, prefixes: Prefixes },
+}
+
+/// What each line of a stream begins with; `None` leaves the stream byte for byte as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes {
+    pub stdout: Option<Arc<str>>,
+    pub stderr: Option<Arc<str>>,
 }
 
 /// The end of both streams, as text.
@@ -267,6 +274,15 @@ fn budget(entry: &Entry, destination: &Destination) -> Budget {
             Budget::new(*limits, before)
         }
         Destination::Nowhere | Destination::Plain { .. } => Budget::new(LogLimits::default(), 0),
+    }
+}
+
+impl Prefixes {
+    fn of(&self, stream: Stream) -> Option<Arc<str>> {
+        match stream {
+            Stream::Stdout => self.stdout.clone(),
+            Stream::Stderr => self.stderr.clone(),
+        }
     }
 }
 

@@ -270,6 +270,13 @@ pub fn asked(command: &RemoteCommand) -> plan::Asked {
     }
 }
 
+/// The same digest as in [`asked`] without an inline host: for who compares by other means where
+/// it leads, because its keys, credentials and limits may be mended.
+pub fn digest_without_host(spec: &RemoteCommandSpec) -> String {
+    let spec = RemoteCommandSpec { host: None, ..spec.clone() };
+    frozen_digest(&spec)
+}
+
 /// The fields whose change under OnChange is a new run.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -35,6 +35,23 @@ impl Connection {
         }
         self
     }
+
+    /// True when both lead to the same machine as the same user, by the same way.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.hops.iter().map(Hop::place).eq(other.hops.iter().map(Hop::place))
+    }
+}
+
+impl Hop {
+    /// The machine and who logs in there, as `user@address:port`.
+    pub fn place(&self) -> String {
+        let Self { user, address, port, .. } = self;
+        if address.contains(':') {
+            format!("{user}@[{address}]:{port}")
+        } else {
+            format!("{user}@{address}:{port}")
+        }
+    }
 }
 
 /// One machine on the way.

@@ -19,5 +19,6 @@ pub mod phase;
 pub mod plan;
 pub mod quote;
 pub mod record;
+pub mod sitting;
 pub mod stage;
 pub mod tail;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sitting::Sitting;
+
 /// How safe it is to run the command again when nobody knows what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Idempotency {
@@ -185,6 +187,8 @@ pub struct Asked {
     /// Changes whenever the host object or something it refers to does (for example their
     /// resource versions): a reason to look again at what was given up on for a while.
     pub poke: String,
+    /// Set where nobody is at work between two lives of the program: not in an operator.
+    pub sitting: Option<Sitting>,
 }
 
 /// A person's word on an attempt whose end is unknown.

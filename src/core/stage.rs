@@ -19,6 +19,7 @@ use super::fault::Cause;
 use super::outcome::{Fate, Outcome, PastAttempt};
 use super::phase::AsItWas;
 use super::plan::{Asked, HoldKind, Verdict};
+use super::sitting::Sat;
 
 /// The version of the stage's shape that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -60,6 +61,9 @@ pub struct Stage {
     /// The clock of `timeouts.queue`.
     #[serde(default, skip_serializing_if = "Queue::is_unset")]
     pub queue: Queue,
+    /// Where nobody is at work in between: when somebody sat down to it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sat: Option<Sat>,
     /// When `cancel` was first seen for this run. It is final for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Timestamp>,
@@ -120,6 +124,7 @@ impl Default for Stage {
             frozen_digest: String::new(),
             run_request_time: None,
             queue: Queue::default(),
+            sat: None,
             cancelled: None,
             next: Next::Ordinary,
             waiting: None,
@@ -166,6 +171,12 @@ impl Stage {
         let stopped = |last: &LastStart| matches!(last.fate, Fate::Stopped { .. });
         let beside = self.is_overlapped() && self.last_start.as_ref().is_some_and(stopped);
         unknown && (stopping || beside || self.cancelled.is_some())
+    }
+
+    /// True while nothing of this run may have started, and nothing of it is under way.
+    pub fn has_launched_nothing(&self) -> bool {
+        let own = self.current.as_ref().filter(|attempt| attempt.entry.run == self.run);
+        self.outcome.is_none() && self.starts == 0 && own.is_none_or(Attempt::is_fenced)
     }
 
     /// True when an attempt of this run may be alive beside its last one.
@@ -220,14 +231,16 @@ impl Stage {
     }
 }
 
-/// The clock of `timeouts.queue`: time since `since`, less the time suspended.
+/// The clock of `timeouts.queue`: time since `since`, less the time suspended or with nobody at
+/// work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Queue {
     /// The run's request, or the end of the back-off before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Milliseconds suspended since then, without the suspension under way.
+    /// Milliseconds suspended or with nobody at work since then, without the suspension under
+    /// way.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub suspended_ms: u64,
     /// The suspension under way.

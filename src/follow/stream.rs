@@ -104,7 +104,10 @@ impl Following {
                 let account = Account { budget: Arc::clone(budget), logged };
                 Some(Shape::Log { head: Arc::clone(head), lines: Lines::at(next), account })
             }
-            Destination::Plain { .. } => Some(Shape::Plain { next }),
+            Destination::Plain { prefixes, .. } => Some(match prefixes.of(stream) {
+                Some(prefix) => Shape::Prefixed { prefix, lines: Lines::at(next) },
+                None => Shape::Plain { next },
+            }),
         };
         let writing = shape.map_or(Writing::Off, |shape| Writing::Here(Place { shape, mark }));
         Self {

@@ -73,6 +73,9 @@ pub enum Shape {
     Log { head: Arc<Head>, lines: Lines, account: Account },
     /// Byte for byte: stdout to stdout, stderr to stderr.
     Plain { next: u64 },
+    /// As `Plain`, in whole lines that each begin with the same words. The end of a stream ends
+    /// its last line, and a line of more than [`LONGEST`](super::line::LONGEST) bytes becomes several.
+    Prefixed { prefix: Arc<str>, lines: Lines },
 }
 
 /// What a stream's log takes of its attempt's budget.
@@ -96,7 +99,7 @@ impl Place {
     /// Offset of the next byte this stream wants.
     pub fn next(&self) -> u64 {
         match &self.shape {
-            Shape::Log { lines, .. } => lines.next(),
+            Shape::Log { lines, .. } | Shape::Prefixed { lines, .. } => lines.next(),
             Shape::Plain { next } => *next,
         }
     }
@@ -105,7 +108,7 @@ impl Place {
     pub fn logged(&self) -> u64 {
         match &self.shape {
             Shape::Log { account, .. } => account.logged,
-            Shape::Plain { .. } => 0,
+            Shape::Plain { .. } | Shape::Prefixed { .. } => 0,
         }
     }
 
@@ -114,7 +117,7 @@ impl Place {
     pub fn omit(&mut self, end: u64) {
         match &mut self.shape {
             Shape::Log { lines, .. } => lines.omit(end),
-            Shape::Plain { .. } => {}
+            Shape::Plain { .. } | Shape::Prefixed { .. } => {}
         }
     }
 }
@@ -198,6 +201,7 @@ impl Sinks {
         match &place.shape {
             Shape::Log { .. } => self.write_log(place, chunk, last),
             Shape::Plain { .. } => self.write_plain(place, chunk),
+            Shape::Prefixed { .. } => self.write_prefixed(place, chunk, last),
         }
     }
 
@@ -230,6 +234,42 @@ impl Sinks {
                 lines.omit(last.end);
             }
             lines.finish(last.end, last.truncated, &mut |record| tell(&mut batch, record));
+        }
+        batch.write(lines.told());
+        let (noted, failed) = (batch.noted, batch.failed);
+        if failed.is_some() {
+            *lines = Lines::at(noted);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Lines of plain output, in batches as for the log: no line of another command comes
+    /// between two parts of one.
+    fn write_prefixed(
+        &mut self,
+        place: &mut Place,
+        chunk: &Chunk,
+        last: Option<Last>,
+    ) -> io::Result<()> {
+        let Shape::Prefixed { prefix, lines } = &mut place.shape else { return Ok(()) };
+        let out = match chunk.stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let mut batch = Batch::new(out, (place.mark.as_ref(), None), lines.told());
+        let mut tell = |record: Record<'_>| {
+            // What is missing of a stream is told elsewhere.
+            let Record::Line(line) = record else { return };
+            batch.text.extend_from_slice(prefix.as_bytes());
+            batch.text.extend_from_slice(line.bytes);
+            batch.text.push(b'\n');
+            if batch.text.len() >= BATCH {
+                batch.write(record.end());
+            }
+        };
+        lines.push(chunk.offset, &chunk.bytes, &mut tell);
+        if let Some(last) = last {
+            lines.finish(last.end, last.truncated, &mut tell);
         }
         batch.write(lines.told());
         let (noted, failed) = (batch.noted, batch.failed);

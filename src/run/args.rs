@@ -14,15 +14,31 @@ pub struct RunArgs {
     pub files: Vec<PathBuf>,
     /// Where it is noted what each command has done, so that running it again re-attaches
     ///
-    /// Unset: $XDG_STATE_HOME/remote-command/run, or else ~/.local/state/remote-command/run
+    /// Unset: $XDG_STATE_HOME/remote-command/run, or else ~/.local/state/remote-command/run. A
+    /// command is known there by its metadata.namespace and metadata.name, whatever file it is
+    /// in: projects that use the same names need a directory each.
     #[arg(long, value_name = "DIRECTORY")]
     pub state_directory: Option<PathBuf>,
-    /// Ask for a new run of commands that have already been run, or were changed since
+    /// Ask for a new run of commands that have already been run, also where the command, its
+    /// host or a value that it is given was changed since
     #[arg(long)]
     pub new_run: bool,
+    /// Run again what did not succeed, and skip what did
+    ///
+    /// What failed gets a new run, also where it was changed since; what never ran is run, and
+    /// what is under way is followed. What is Unknown is looked at first, and gets a new run
+    /// where its idempotency says that repeating does no harm. A NonIdempotent one that is still
+    /// Unknown gets one only with --new-run beside this option.
+    #[arg(long)]
+    pub only_unfinished: bool,
     /// Run this many commands of the files at once, in file order
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
+    /// Begin each line of the commands' output with the command's name
+    ///
+    /// Done by itself, with --parallel and several commands, for a stream that is a terminal.
+    #[arg(long)]
+    pub prefix: bool,
     /// Run on this machine instead of over SSH, whatever host the commands name
     #[arg(long)]
     pub local: bool,
@@ -55,17 +71,26 @@ pub fn help() -> String {
         "\
 The command's stdout and stderr arrive on stdout and stderr, byte for byte. Progress is told on
 stderr. Interrupting cancels the command and waits until its whole process tree has ended; a
-second interrupt, or a terminal that goes, leaves it running. Whatever happens to this program, running it again goes on
-where it stopped and does not start the command twice; after a kill -9 up to 64 KiB of output may
-come a second time, and a file that was emptied since (`> FILE`) gets all of it again, unless all
-had been written: then that is told, with 228. A command that has ended is not started again
-without --new-run.
+second interrupt, or a terminal that goes, leaves it running.
+
+Whatever happens to this program, running it again goes on where it stopped and does not start the
+command twice; after a kill -9 up to 64 KiB of output may come a second time, and a file that was
+emptied since (`> FILE`) gets all of it again, unless all had been written: then that is told, with
+228. Where nothing was started yet, running it again tries at once, with the files as they are
+then; timeouts.queue counts only while a `run` is at work.
+
+A command that has ended is not started again without --new-run or --only-unfinished. What it is
+known by is its metadata.namespace and metadata.name, in all projects of this login (see
+--state-directory). One that was changed since, or has another host (address, port, user, jump
+hosts) or is given another value, is refused with 225; its credentials, host keys and limits may
+change.
 
 {EXIT_CODES_HELP}
 
 Examples:
   remote-command run -f host.yaml restart.yaml
   remote-command run --new-run -q -f backup.yaml > backup.tar
+  remote-command run --parallel 8 --only-unfinished -f fleet.yaml
   generate | remote-command run -f - --report result.json
   remote-command run --local -f try-it-here.yaml"
     )

@@ -27,6 +27,9 @@ use crate::host::{Lookup, LookupError, SecretValues};
 /// The namespace of documents that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// What stdin is called where a file is named.
+const STDIN: &str = "stdin";
+
 /// Namespace and name.
 pub type Key = (String, String);
 
@@ -46,6 +49,8 @@ pub struct Written {
     pub command: RemoteCommand,
     /// `FILE:LINE` of its spec.
     pub place: String,
+    /// Absolute path of the file, or `stdin`.
+    pub file: String,
 }
 
 /// What is wrong with the files: one sentence per line.
@@ -80,8 +85,7 @@ impl Documents {
         let mut documents = Self::default();
         let mut wrong = Vec::new();
         for file in files {
-            let shown =
-                if is_stdin(file) { "stdin".to_owned() } else { file.display().to_string() };
+            let shown = if is_stdin(file) { STDIN.to_owned() } else { file.display().to_string() };
             match text_of(file) {
                 Ok(text) => documents.add(&shown, &text, &mut wrong),
                 Err(error) => wrong.push(format!("{shown}: cannot be read: {error}")),
@@ -141,7 +145,8 @@ impl Documents {
             ("remotecommand.dev/v1alpha1", "RemoteCommand") => {
                 let command: RemoteCommand = object(node, &custom(&RemoteCommand::crd()))?;
                 let line = node.field("spec").map_or(node.line, |spec| spec.line);
-                let written = Written { key: key(node), command, place: format!("{file}:{line}") };
+                let (key, place) = (key(node), format!("{file}:{line}"));
+                let written = Written { key, command, place, file: absolute(file) };
                 let twice = self.commands.iter().any(|other| other.key == written.key);
                 self.commands.push(written);
                 once(node, twice)
@@ -184,6 +189,12 @@ fn text_of(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// The path that leads to `file` from wherever this is read later.
+fn absolute(file: &str) -> String {
+    let path = if file == STDIN { None } else { std::path::absolute(file).ok() };
+    path.map_or_else(|| file.to_owned(), |path| path.display().to_string())
 }
 
 fn sentence(file: &str, problem: &Problem) -> String {

@@ -1,6 +1,7 @@
 //! Drives one command to its end: turn after turn, and in between waiting, for the time that
 //! was decided or for the person at the keyboard.
 
+use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use super::job::Job;
 use super::output::Output;
 use super::progress::Progress;
 use super::reach::Machines;
-use super::report::{CommandReport, Reached};
+use super::report::{CommandReport, EndedBefore, Machine, Reached, Started, When};
 use crate::core::action::Seen;
 use crate::core::decide::Now;
+use crate::core::outcome::Outcome;
 use crate::core::phase::{Phase, Summary, Truth, summary};
 use crate::core::stage::Attempt;
 use crate::host::Recall;
@@ -53,36 +55,118 @@ enum Stopped {
     Stalled,
     /// Somebody wants to be gone.
     Left,
-    /// The stage cannot be kept.
-    Trouble(NotSaved),
+    /// The state cannot be kept.
+    Trouble(Trouble),
+}
+
+/// Why the state cannot be kept: the error and what caused it.
+struct Trouble(String);
+
+impl Trouble {
+    fn of(error: &dyn Error) -> Self {
+        let causes = std::iter::successors(Some(error), |&cause| cause.source());
+        let causes: Vec<String> = causes.map(ToString::to_string).collect();
+        Self(causes.join(": "))
+    }
 }
 
 impl Drive {
     /// Drives the command to its end, its output included, and tells what became of it.
     pub async fn to_the_end(mut self) -> CommandReport {
-        if *self.wanted.borrow() != Wanted::Results && self.attempt().is_none() {
+        let launches = self.attempt().is_none() || self.job.is_to_be_run_again();
+        if self.is_interrupted() && launches {
             self.progress.warn("not started: interrupted");
-            return self.report(ExitCode::NotStarted);
+            return self.report(ExitCode::NotStarted, Started::default());
         }
-        if self.job.has_ended_before() {
-            self.progress
-                .warn("it had ended before; nothing was started; --new-run asks for another run");
-        }
-        let stopped = self.turns().await;
-        let code = match stopped {
+        let entries = self.job.stage.entries;
+        let mut ended_before = self.job.ended_before();
+        let code = match self.attended(&mut ended_before).await {
             Stopped::Ended => self.end().await,
             Stopped::Stalled => {
                 self.progress.warn(&format!("{}; nothing was started", self.line()));
                 ExitCode::NotStarted
             }
             Stopped::Left => self.leave(),
-            Stopped::Trouble(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                self.progress.warn(&format!("{error}: {}", cause.unwrap_or_default()));
-                ExitCode::Trouble
-            }
+            Stopped::Trouble(error) => self.tell_trouble(&error),
         };
-        self.report(code)
+        let launched = self.job.stage.entries > entries;
+        let started = match self.job.stage.starts {
+            0 => When::Never,
+            _ if launched => When::Now,
+            _ => When::Earlier,
+        };
+        self.report(code, Started { when: started, ended_before })
+    }
+
+    /// Drives it with its time counted, through the run that it is in and then, where one is
+    /// wanted, through another. `ended_before` is taken back with a new run.
+    async fn attended(&mut self, ended_before: &mut Option<EndedBefore>) -> Stopped {
+        self.job.sit_down(Timestamp::now());
+        let attendance = match self.job.store.attend() {
+            Ok(attendance) => attendance,
+            Err(error) => return Stopped::Trouble(Trouble::of(&error)),
+        };
+        tokio::select! {
+            stopped = self.runs(ended_before) => stopped,
+            never = attendance => match never {},
+        }
+    }
+
+    async fn runs(&mut self, ended_before: &mut Option<EndedBefore>) -> Stopped {
+        if self.job.is_to_be_looked_at_first() {
+            let stopped = self.turns().await;
+            if !matches!(stopped, Stopped::Ended) {
+                return stopped;
+            }
+            *ended_before = self.job.ended_before();
+        }
+        if self.job.is_to_be_run_again() && !self.is_interrupted() {
+            *ended_before = None;
+            if let Err(error) = self.job.ask_for_new_run() {
+                return Stopped::Trouble(Trouble::of(&error));
+            }
+        }
+        if let Some(before) = &ended_before {
+            self.tell_ended_before(before);
+        }
+        self.turns().await
+    }
+
+    fn is_interrupted(&self) -> bool {
+        *self.wanted.borrow() != Wanted::Results
+    }
+
+    fn tell_ended_before(&self, before: &EndedBefore) {
+        let EndedBefore { time, machine, file } = before;
+        let when = format!("ended at {time:.0} on {machine}, started from {file}");
+        let unknown = self.job.stage.outcome.as_ref().is_some_and(Outcome::is_unknown);
+        if self.job.is_skipped() {
+            self.progress.note(&format!("skipped: it had succeeded before ({when})"));
+        } else if unknown && self.job.again.only_unfinished {
+            self.progress.warn(&format!(
+                "nobody knows whether it did its work, and it may do harm twice: nothing was \
+                 started; --only-unfinished --new-run runs it again ({when})"
+            ));
+        } else {
+            self.progress.warn(&format!(
+                "it had ended before; nothing was started; --new-run asks for another run ({when})"
+            ));
+        }
+    }
+
+    /// Tells that the state cannot be kept, and what is known of the command.
+    fn tell_trouble(&self, trouble: &Trouble) -> ExitCode {
+        let host = &self.job.plan.host;
+        let known = match self.attempt() {
+            Some(attempt) if !attempt.is_fenced() => {
+                let host = &attempt.host;
+                format!("it may be running on {host}; the same command line again goes on")
+            }
+            Some(_) => format!("nothing of it is running on {host}"),
+            None => "it was not started".to_owned(),
+        };
+        self.progress.warn(&format!("{}; {known}", trouble.0));
+        ExitCode::Trouble
     }
 
     async fn turns(&mut self) -> Stopped {
@@ -119,7 +203,7 @@ impl Drive {
                     sleep(RETRY).await;
                     Seen::Nothing
                 }
-                Err(error) => return Stopped::Trouble(error),
+                Err(error) => return Stopped::Trouble(Trouble::of(&error)),
             };
         }
     }
@@ -226,10 +310,16 @@ impl Drive {
         format!("{}/{}: {}", summary.phase.word(), summary.reason, summary.message)
     }
 
-    fn report(self, code: ExitCode) -> CommandReport {
-        let reached = Reached { run: self.job.stage.run, attempt: self.job.stage.attempt };
-        let mut report =
-            CommandReport::new(&self.job.key, self.job.store.uid(), reached, self.summary(), code);
+    fn report(self, code: ExitCode, started: Started) -> CommandReport {
+        let Job { stage, asked, key, plan, store, .. } = &self.job;
+        let connection = self.attempt().map_or(&asked.connection, |attempt| &attempt.connection);
+        let reached = Reached {
+            run: stage.run,
+            attempt: stage.attempt,
+            machine: Machine::new(&plan.host, connection),
+            started,
+        };
+        let mut report = CommandReport::new(key, store.uid(), reached, self.summary(), code);
         report.output = self.output.report();
         report
     }

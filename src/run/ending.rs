@@ -27,42 +27,56 @@ impl Drive {
     /// of its own, for whoever reads only that and the output.
     pub(super) async fn end(&mut self) -> ExitCode {
         let outcome = self.job.stage.outcome.clone();
-        let mut code = outcome.as_ref().map_or(ExitCode::Unknown, ExitCode::of);
+        let code = outcome.as_ref().map_or(ExitCode::Unknown, ExitCode::of);
         let known = outcome.as_ref().is_some_and(|outcome| !outcome.is_unknown());
-        if !self.job.store.is_delivered() {
-            let mut leave = self.wanted.clone();
-            let delivered = tokio::select! {
-                delivered = self.deliver() => delivered,
-                _ = leave.wait_for(|wanted| *wanted == Wanted::Leave) => Err(Incomplete::Interrupted),
-            };
-            match delivered {
-                Ok(host) if known => {
-                    let length = self.output.length();
-                    if self.note(|job| job.store.note_delivered(length)) {
-                        self.output.forget(self.job.store.uid());
-                    }
-                    self.sweep(host).await;
-                }
-                Ok(_) => {}
-                Err(incomplete) => {
-                    self.progress.warn(&incomplete.to_string());
-                    code = if known { ExitCode::Trouble } else { code };
-                }
-            }
+        let missing = if self.job.store.is_delivered() {
+            self.look_after_delivered().await
         } else {
-            let length = self.job.store.delivered_length();
-            if let Some(Err(lacking)) = length.map(|length| self.output.still_has(length)) {
-                self.progress.warn(&lacking.to_string());
-                code = ExitCode::Trouble;
-            }
-            if !self.job.store.is_swept() {
-                let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
-                self.sweep(host).await;
-            }
+            self.end_output(known).await
+        };
+        for missing in &missing {
+            self.progress.warn(&missing.to_string());
         }
         let summary = self.summary();
         self.progress.end(&summary);
-        code
+        if known && !missing.is_empty() { ExitCode::Trouble } else { code }
+    }
+
+    /// Writes what is left of the output and, where the end is `known`, sweeps the host. Gives
+    /// what is missing.
+    async fn end_output(&mut self, known: bool) -> Vec<Incomplete> {
+        let mut leave = self.wanted.clone();
+        let delivered = tokio::select! {
+            delivered = self.deliver() => delivered,
+            _ = leave.wait_for(|wanted| *wanted == Wanted::Leave) => Err(Incomplete::Interrupted),
+        };
+        let cut = self.output.cut(self.job.plan.program.output_limit);
+        match delivered {
+            Ok(host) if known => {
+                let length = self.output.length();
+                if self.note(|job| job.store.note_delivered(length, cut)) {
+                    self.output.forget(self.job.store.uid());
+                }
+                self.sweep(host).await;
+            }
+            Ok(_) => {}
+            Err(incomplete) => return vec![incomplete],
+        }
+        cut.map(Incomplete::Cut).into_iter().collect()
+    }
+
+    /// Looks for output that was written before where output goes now, and sweeps the host if
+    /// that is left to do. Gives what is missing.
+    async fn look_after_delivered(&mut self) -> Vec<Incomplete> {
+        let mut missing: Vec<_> = self.job.store.cut().map(Incomplete::Cut).into_iter().collect();
+        // Who wants only what is unfinished has the output of the rest elsewhere.
+        let length = self.job.store.delivered_length().filter(|_| !self.job.is_skipped());
+        missing.extend(length.and_then(|length| self.output.still_has(length).err()));
+        if !self.job.store.is_swept() {
+            let host = self.attempt().map(|attempt| self.machines.host(&attempt.connection));
+            self.sweep(host).await;
+        }
+        missing
     }
 
     /// Writes all output of the last attempt; gives its host, if it has a record there. An

@@ -40,7 +40,8 @@ Exit codes:
   225    the command line or a document is wrong
   226    it has not ended and was left; running this again goes on from there
   227    another `run` of the same command is at work
-  228    this program could not do its own part: keep its state, write all output or the report
+  228    this program could not do its own part: keep its state, write all output or the report.
+         Also when the output is not all there because output.sizeLimit cut it
 With several commands: that of the first one in file order whose code is not 0. A command may
 itself end with any of these numbers; the last line on stderr and --report tell them apart.";
 

@@ -4,12 +4,14 @@
 //! Not here: what is decided and how hosts are spoken to; both are the operator's too.
 
 pub mod args;
+mod cut;
 pub mod documents;
 pub mod drive;
 mod ending;
 pub mod exit;
 pub mod interrupt;
 pub mod job;
+mod origin;
 pub mod output;
 pub mod place;
 pub mod progress;
@@ -17,10 +19,11 @@ pub mod reach;
 pub mod report;
 pub mod schema;
 pub mod store;
+mod tally;
 pub mod yaml;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +32,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::follow::Destination;
+use crate::follow::{Destination, Prefixes};
 use crate::host::hosts::Hosts;
 use crate::output::mark::Marks;
 use crate::output::standard::{Kept, standard_streams};
@@ -41,7 +44,7 @@ use documents::{Documents, Namespace};
 use drive::Drive;
 use exit::ExitCode;
 use interrupt::Wanted;
-use job::{Job, Manner, Refused};
+use job::{Again, Job, Manner, Refused};
 use output::Output;
 use place::Place;
 use progress::{Progress, say};
@@ -112,7 +115,8 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
         .map_err(|error| RunError::Io("cannot listen to signals", error))?;
     let default = || store::default_directory().ok_or(RunError::NoStateDirectory);
     let directory = args.state_directory.clone().map_or_else(default, Ok)?;
-    let manner = Manner { state_directory: &directory, new_run: args.new_run, local: args.local };
+    let again = Again { new_run: args.new_run, only_unfinished: args.only_unfinished };
+    let manner = Manner { state_directory: &directory, again, local: args.local };
     let mut jobs = Vec::new();
     for written in documents.commands() {
         jobs.push(Job::prepare(&documents, written, manner).await?);
@@ -124,11 +128,18 @@ async fn try_run(args: RunArgs) -> Result<ExitCode, RunError> {
     let hosts = Arc::new(Hosts::new());
     let common =
         Common { documents, hosts: Arc::clone(&hosts), destination, wanted, quiet: args.quiet };
-    let drives = jobs.into_iter().map(|job| common.drive(job)).collect();
-    let reports = at_once(drives, usize::from(args.parallel)).await;
+    let names = names(&jobs);
+    let prefixed = Prefixed::new(&args, jobs.len());
+    let drives = jobs.into_iter().zip(&names).map(|(job, name)| common.drive(job, name, prefixed));
+    let reports = at_once(drives.collect(), usize::from(args.parallel)).await;
     // Connections that do not end in order end with this process.
     let _ = timeout(FAREWELL, hosts.shutdown()).await;
-    tell(args.output, place, reports).map_err(|error| RunError::Io(NO_REPORT, error))
+    let reports: Vec<_> = names.into_iter().zip(reports).collect();
+    if reports.len() > 1 && !args.quiet {
+        tally::lines(&reports).iter().for_each(|line| say(line));
+    }
+    tell(args.output, place, reports.into_iter().map(|(_, report)| report).collect())
+        .map_err(|error| RunError::Io(NO_REPORT, error))
 }
 
 /// Drives so many commands at a time, and gives their reports in file order. The next one begins
@@ -152,17 +163,18 @@ struct Common {
 }
 
 impl Common {
-    fn drive(&self, job: Job) -> Drive {
-        let (namespace, name) = job.key.clone();
+    fn drive(&self, job: Job, name: &str, prefixed: Prefixed) -> Drive {
+        let (namespace, _) = job.key.clone();
         let lookup = Arc::new(Namespace::new(Arc::clone(&self.documents), &namespace));
         Drive {
-            output: Output::new(self.destination.clone(), job.tail_bytes),
+            output: Output::new(prefixed.apply(self.destination.clone(), name), job.tail_bytes),
             machines: Arc::new(Machines {
                 ways: Ways::new(Arc::clone(&self.hosts), &namespace, lookup),
                 local: this_machine(),
+                now: job.asked.connection.clone(),
             }),
             job,
-            progress: Progress::new(&name, self.quiet),
+            progress: Progress::new(name, self.quiet),
             wanted: self.wanted.clone(),
         }
     }
@@ -175,7 +187,47 @@ fn destination(args: &RunArgs, directory: &Path) -> io::Result<Destination> {
     let (stdout, stderr) = standard_streams()?;
     let marks = Marks::open(&directory.join("@output"))?;
     let kept = Kept::by(&stdout, &stderr);
-    Ok(Destination::Plain { writer: Writer::start(stdout, stderr)?, marks: Some(marks), kept })
+    let (writer, marks) = (Writer::start(stdout, stderr)?, Some(marks));
+    Ok(Destination::Plain { writer, marks, kept, prefixes: Prefixes::default() })
+}
+
+/// What the commands go by: their names, with their namespaces where names alone are not enough.
+fn names(jobs: &[Job]) -> Vec<String> {
+    let is_alone = |name: &String| jobs.iter().filter(|job| job.key.1 == *name).count() == 1;
+    let shown = |Job { key: (namespace, name), .. }: &Job| {
+        if is_alone(name) { name.clone() } else { format!("{namespace}/{name}") }
+    };
+    jobs.iter().map(shown).collect()
+}
+
+/// Whose lines begin with the command's name. A file gets the output as it is unless asked for
+/// otherwise.
+#[derive(Clone, Copy, Debug)]
+struct Prefixed {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Prefixed {
+    fn new(args: &RunArgs, commands: usize) -> Self {
+        let mixed = commands > 1 && args.parallel > 1;
+        Self {
+            stdout: args.prefix || mixed && io::stdout().is_terminal(),
+            stderr: args.prefix || mixed && io::stderr().is_terminal(),
+        }
+    }
+
+    fn apply(self, destination: Destination, name: &str) -> Destination {
+        let prefix = |wanted: bool| wanted.then(|| Arc::from(format!("{name} | ")));
+        match destination {
+            Destination::Plain { writer, marks, kept, .. } => {
+                let prefixes =
+                    Prefixes { stdout: prefix(self.stdout), stderr: prefix(self.stderr) };
+                Destination::Plain { writer, marks, kept, prefixes }
+            }
+            Destination::Nowhere | Destination::Log { .. } => destination,
+        }
+    }
 }
 
 /// Writes the report where it is wanted, and gives the exit code of all.

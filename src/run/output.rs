@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::cut::Cut;
 use super::report;
 use super::store::Length;
 use crate::core::action::{Kind, Seen};
@@ -28,6 +29,8 @@ pub struct Output {
     current: Option<Current>,
     /// What is missing of attempts before the current one.
     earlier: Option<Incomplete>,
+    /// What was seen last of an attempt before the current one whose output was cut.
+    earlier_cut: Option<OutputSeen>,
 }
 
 struct Current {
@@ -53,12 +56,14 @@ pub enum Incomplete {
          --new-run asks for another run"
     )]
     Elsewhere(&'static str),
+    #[error(transparent)]
+    Cut(Cut),
 }
 
 impl Output {
     /// Follows nothing yet.
     pub fn new(destination: Destination, tail_bytes: usize) -> Self {
-        Self { destination, tail_bytes, current: None, earlier: None }
+        Self { destination, tail_bytes, current: None, earlier: None, earlier_cut: None }
     }
 
     /// Reads on to what an action has shown to be there.
@@ -70,7 +75,8 @@ impl Output {
         if self.current.as_ref().is_some_and(|current| current.follow.entry() != entry) {
             // A further attempt: all of the earlier one comes first.
             self.earlier = self.deliver(TRY).await.err();
-            self.current = None;
+            let left = self.current.take().map(|current| current.seen);
+            self.earlier_cut = left.filter(is_cut).or(self.earlier_cut.take());
         }
         let (destination, tail_bytes) = (&self.destination, self.tail_bytes);
         let current = self.current.get_or_insert_with(|| Current {
@@ -157,6 +163,13 @@ impl Output {
         Some(Length { stdout: seen.stdout.bytes, stderr: seen.stderr.bytes })
     }
 
+    /// Where the output that was read is cut, given the limit of each stream.
+    pub fn cut(&self, limit: u64) -> Option<Cut> {
+        let own = self.current.as_ref().map(|current| &current.seen);
+        let cut = own.and_then(|seen| Cut::of(seen, limit));
+        cut.or_else(|| Cut::of(self.earlier_cut.as_ref()?, limit))
+    }
+
     /// Whether what was delivered before, of this length, can be where output goes now.
     ///
     /// # Errors
@@ -185,6 +198,10 @@ impl Output {
         let current = self.current.as_ref()?;
         Some(report::Output::new(&current.seen, current.follow.tails(false)))
     }
+}
+
+fn is_cut(seen: &OutputSeen) -> bool {
+    seen.stdout.truncated || seen.stderr.truncated
 }
 
 impl Current {

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::documents::Key;
 use super::exit::ExitCode;
-use crate::core::phase::Summary;
+use super::origin;
+use crate::core::phase::{Phase, Summary};
 use crate::core::record::{OutputSeen, StreamSeen, Survivor};
 use crate::follow::Tails;
 
@@ -27,11 +28,18 @@ pub struct CommandReport {
     pub uid: String,
     /// The exit code of the program if this were its only command.
     pub code: u8,
-    pub phase: &'static str,
+    pub phase: Phase,
     pub reason: String,
     pub message: String,
     pub run: i32,
     pub attempt: i32,
+    /// The machine that the last attempt was made on, or is to be.
+    pub host: Machine,
+    /// When the command was started, if it was.
+    pub started: When,
+    /// Set when the run had ended before this program began, which started nothing then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_before: Option<EndedBefore>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,11 +91,69 @@ impl Output {
     }
 }
 
-/// How far a command has come: run and attempt.
-#[derive(Clone, Copy, Debug)]
+/// How far a command has come, where, and by whom.
+#[derive(Debug)]
 pub struct Reached {
     pub run: i32,
     pub attempt: i32,
+    pub machine: Machine,
+    pub started: Started,
+}
+
+/// A machine, and how it is got at.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// The RemoteHost's name, or the address of an inline host.
+    pub name: String,
+    /// `user@address:port`; none for this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The machines that it is reached over, in dialling order, in the same shape.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<String>,
+}
+
+impl Machine {
+    /// From the text of a connection.
+    pub fn new(name: &str, connection: &str) -> Self {
+        let mut via = origin::way(connection);
+        let address = via.pop();
+        let name = if address.is_none() { origin::THIS_MACHINE } else { name };
+        Self { name: name.to_owned(), address, via }
+    }
+}
+
+/// When a command was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum When {
+    /// Not at all, as far as is known.
+    #[default]
+    Never,
+    /// By an earlier process.
+    Earlier,
+    /// By this one.
+    Now,
+}
+
+/// When a command was started, and whether it had ended before.
+#[derive(Debug, Default)]
+pub struct Started {
+    pub when: When,
+    pub ended_before: Option<EndedBefore>,
+}
+
+/// The end of a run that this program only tells again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedBefore {
+    /// When it was concluded.
+    pub time: jiff::Timestamp,
+    /// Where, as `user@address:port`.
+    #[serde(rename = "host")]
+    pub machine: String,
+    /// Absolute path of the file it was started from, or `stdin`.
+    pub file: String,
 }
 
 impl CommandReport {
@@ -104,11 +170,14 @@ impl CommandReport {
             name: name.clone(),
             uid: uid.to_owned(),
             code: code.number(),
-            phase: summary.phase.word(),
+            phase: summary.phase,
             reason: summary.reason,
             message: summary.message,
             run: reached.run,
             attempt: reached.attempt,
+            host: reached.machine,
+            started: reached.started.when,
+            ended_before: reached.started.ended_before,
             evidence: summary.evidence.map(|evidence| evidence.word()),
             exit_code: summary.exit_code,
             signal: summary.signal,

@@ -5,25 +5,41 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use tokio::time::interval;
 
+use super::cut::Cut;
 use super::documents::Key;
+use super::origin::{self, Origin};
 use crate::core::stage::Stage;
 use crate::journal::{Journal, NotSaved};
 use crate::lock::Locked;
+
+/// How often it is noted that a `run` is at work.
+const ATTENDED: Duration = Duration::from_secs(1);
+
+/// Only its owner may read what was run where.
+const PRIVATE: u32 = 0o600;
 
 /// The file of one command, held by this process alone.
 #[derive(Debug)]
 pub struct Store {
     file: PathBuf,
     kept: Kept,
-    /// Held until this is dropped, or the process is gone.
-    _lock: Locked,
+    /// What a run that begins now is made from.
+    now: Option<Origin>,
+    /// When a `run` was last known to be at work here before this one.
+    left: Option<Timestamp>,
+    /// Held until this is dropped, or the process is gone. Its time of change tells until when a
+    /// `run` was at work.
+    lock: Locked,
 }
 
 /// What is in the file.
@@ -32,6 +48,12 @@ pub struct Store {
 struct Kept {
     /// The key of the command's records on the host; made once.
     uid: String,
+    /// The key of the digests in `origin`; made once.
+    #[serde(default = "new_key")]
+    key: String,
+    /// What the run of the stage was made from; unknown of runs by earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
     /// The last `--new-run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     new_run: Option<NewRun>,
@@ -41,6 +63,9 @@ struct Kept {
     /// How long that output was, by what the host said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     length: Option<Length>,
+    /// Where that output was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cut: Option<Cut>,
     /// The run after which the host was left clean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     swept: Option<i32>,
@@ -71,7 +96,11 @@ pub enum StoreError {
     Busy(PathBuf),
     #[error("cannot use {}", .0.display())]
     Unusable(PathBuf, #[source] io::Error),
-    #[error("cannot read what {} says; it was written by another version of this program", .0.display())]
+    #[error(
+        "cannot read what {} says; another version of this program wrote it and may know what is \
+         under way: use that one, or another --state-directory",
+        .0.display()
+    )]
     Unreadable(PathBuf, #[source] serde_json::Error),
 }
 
@@ -88,6 +117,8 @@ impl Store {
         let private = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         private.map_err(|error| StoreError::Unusable(directory.clone(), error))?;
         let lock_file = directory.join(format!("{name}.lock"));
+        // Before anything here is touched.
+        let left = changed(&lock_file).max(changed(&file));
         let lock = File::options().create(true).append(true).open(&lock_file).map_err(unusable)?;
         let lock = match Locked::take(lock) {
             Ok(lock) => lock,
@@ -100,7 +131,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::new(),
             Err(error) => return Err(unusable(error)),
         };
-        let store = Self { file, kept, _lock: lock };
+        let store = Self { file, kept, now: None, left, lock };
         // The uid must not be another one after a crash: records on the host go by it.
         store.replace().map_err(|error| StoreError::Unusable(store.file.clone(), error))?;
         Ok(store)
@@ -114,6 +145,53 @@ impl Store {
     /// The stage as it was last saved.
     pub fn stage(&self) -> &Stage {
         &self.kept.stage
+    }
+
+    /// The key of the digests of what commands are given.
+    pub fn key(&self) -> &str {
+        &self.kept.key
+    }
+
+    /// What the run of the stage was made from. Of a run by an earlier version the way of its
+    /// attempt is known, and nothing else.
+    pub fn origin(&self) -> Option<Origin> {
+        let stage = &self.kept.stage;
+        let kept = self.kept.origin.as_ref().filter(|origin| origin.run == stage.run);
+        let own = stage.current.as_ref().filter(|attempt| attempt.entry.run == stage.run);
+        let of_attempt = own.map(|attempt| Origin {
+            run: stage.run,
+            way: origin::way(&attempt.connection),
+            ..Origin::default()
+        });
+        kept.cloned().or(of_attempt)
+    }
+
+    /// Tells what the files say now: a run of which nothing was launched is made from that, and
+    /// is noted so together with its stage.
+    pub fn is_made_from(&mut self, now: Origin) {
+        self.now = Some(now);
+    }
+
+    /// When a `run` was last known to be at work before this one.
+    pub fn left(&self) -> Option<Timestamp> {
+        self.left
+    }
+
+    /// Notes now and then that a `run` is at work, for as long as it is polled. Kept as a file's
+    /// time, which takes no room on a disk that is full.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be had a second time.
+    pub fn attend(&self) -> io::Result<impl Future<Output = std::convert::Infallible> + use<>> {
+        let lock = self.lock.try_clone()?;
+        Ok(async move {
+            let mut pace = interval(ATTENDED);
+            loop {
+                pace.tick().await;
+                // Unnoted, this second counts as one without anybody at work; nothing worse.
+                let _ = lock.set_modified(SystemTime::now());
+            }
+        })
     }
 
     /// The rerun token that counts, given the one in the command's spec.
@@ -145,13 +223,19 @@ impl Store {
         self.kept.length.filter(|_| self.is_delivered())
     }
 
+    /// Where the output of the last run, written to its end, was cut.
+    pub fn cut(&self) -> Option<Cut> {
+        self.kept.cut.filter(|_| self.is_delivered())
+    }
+
     /// Notes that the output of the last run, of this length, has been written to its end.
     ///
     /// # Errors
     /// When that could not be made durable.
-    pub fn note_delivered(&mut self, length: Option<Length>) -> io::Result<()> {
+    pub fn note_delivered(&mut self, length: Option<Length>, cut: Option<Cut>) -> io::Result<()> {
         self.kept.delivered = Some(self.kept.stage.run);
         self.kept.length = length;
+        self.kept.cut = cut;
         self.replace()
     }
 
@@ -172,7 +256,10 @@ impl Store {
     /// Replaces the file, durably.
     fn replace(&self) -> io::Result<()> {
         let beside = self.file.with_extension("json.part");
-        let mut part = File::create(&beside)?;
+        let mut part = File::options();
+        let mut part = part.create(true).write(true).truncate(true).mode(PRIVATE).open(&beside)?;
+        // One that was left behind keeps its mode.
+        part.set_permissions(fs::Permissions::from_mode(PRIVATE))?;
         part.write_all(&serde_json::to_vec_pretty(&self.kept)?)?;
         part.sync_all()?;
         fs::rename(&beside, &self.file)?;
@@ -184,17 +271,44 @@ impl Store {
 impl Kept {
     fn new() -> Self {
         let stage = Stage::default();
-        Self { uid: new_uid(), new_run: None, delivered: None, length: None, swept: None, stage }
+        Self {
+            uid: new_uid(),
+            key: new_key(),
+            origin: None,
+            new_run: None,
+            delivered: None,
+            length: None,
+            cut: None,
+            swept: None,
+            stage,
+        }
     }
 }
 
 #[async_trait]
 impl Journal for Store {
     async fn write(&mut self, _before: &Stage, stage: &Stage) -> Result<(), NotSaved> {
+        let begins = self.kept.origin.as_ref().is_none_or(|origin| origin.run != stage.run);
+        if begins || stage.has_launched_nothing() {
+            let of_run = |now: &Origin| Origin { run: stage.run, ..now.clone() };
+            self.kept.origin = self.now.as_ref().map(of_run);
+        }
         // Nobody else writes: the lock is ours.
         self.kept.stage = stage.clone();
         self.replace().map_err(NotSaved::Failed)
     }
+}
+
+/// When a file was last changed; `None` for one that is not there.
+fn changed(file: &Path) -> Option<Timestamp> {
+    let changed = fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
+    Timestamp::try_from(changed).ok()
+}
+
+/// A random key of 256 bits, in hex.
+fn new_key() -> String {
+    let [high, low]: [u128; 2] = rand::rng().random();
+    format!("{high:032x}{low:032x}")
 }
 
 /// A random UUID (RFC 9562, version 4).

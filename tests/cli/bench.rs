@@ -41,6 +41,11 @@ impl Bench {
         self.path("state")
     }
 
+    /// A file of what `run` keeps between its own lives.
+    pub fn kept(&self, name: &str) -> PathBuf {
+        self.state().join("remote-command/run").join(name)
+    }
+
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -209,7 +214,11 @@ pub fn host(sshd: &Sshd, known_hosts: &str) -> String {
 
 /// The same, reached through another port.
 pub fn host_at(sshd: &Sshd, port: u16, known_hosts: &str) -> String {
-    let key = sshd.private_key(Kind::Ed25519).unwrap();
+    host_with(sshd, port, known_hosts, &sshd.private_key(Kind::Ed25519).unwrap())
+}
+
+/// The same with a private key.
+pub fn host_with(sshd: &Sshd, port: u16, known_hosts: &str, key: &str) -> String {
     let indent =
         |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
     format!(
@@ -222,6 +231,6 @@ pub fn host_at(sshd: &Sshd, port: u16, known_hosts: &str) -> String {
         port,
         sshd.user(),
         indent(known_hosts),
-        indent(&key),
+        indent(key),
     )
 }

@@ -85,3 +85,35 @@ fn an_interrupt_ends_a_run_that_waits_for_its_input() {
     run.signal(Signal::SIGINT);
     assert!(block_until(LIMIT, || run.0.try_wait().unwrap().is_some()), "Ctrl-C did nothing");
 }
+
+/// A disk that is full when the end of a command is to be noted.
+#[test]
+fn a_state_that_cannot_be_kept_is_told_with_what_is_known_and_gone_on_from_later() {
+    let bench = Bench::local();
+    let (state, starts) = (bench.path("own"), bench.path("starts"));
+    std::fs::create_dir(&state).unwrap();
+    let (full, free) = (state.join("full"), bench.path("free"));
+    let body = format!(
+        "echo started >> {}\n[ -e {free} ] || head -c 1000000 /dev/zero > {}\n\
+         until [ -e {free} ]; do sleep 0.1; done",
+        starts.display(),
+        full.display(),
+        free = free.display()
+    );
+    let plain = bench.command(&script("a", &body), &["--state-directory"]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.arg(
+        "mount -t tmpfs -o size=64k none \"$0\" || exit 99\n\"$@\" \"$0\"; echo $?\n\
+         rm \"$0/full\"; touch \"${0%/own}/free\"; \"$@\" \"$0\"; echo $?",
+    );
+    command.arg(&state).arg(plain.get_program()).args(plain.get_args());
+    command.env("XDG_STATE_HOME", bench.state()).env("HOME", bench.directory.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let told = Running::start(&mut command).told();
+    assert_eq!(told.out, "228\n0\n", "{told:?}");
+    let sentence = "the stage could not be written: No space left on device (os error 28); it may \
+                    be running on host; the same command line again goes on";
+    assert!(told.err.contains(sentence), "{told:?}");
+    assert_eq!(std::fs::read_to_string(starts).unwrap(), "started\n");
+}

@@ -9,7 +9,10 @@ mod foul;
 #[path = "../sessions/foul.rs"]
 mod foul_servers;
 mod input;
+mod mended;
 mod results;
+mod same;
+mod several;
 #[path = "../support/mod.rs"]
 mod support;
 mod words;

@@ -198,6 +198,36 @@ fn a_direct_command_over_ssh_has_output_too() {
     assert!(again.err.contains("its output went with the process"), "{again:?}");
 }
 
+/// Guards against an end with 0 and silence after output that was cut.
+#[test]
+fn output_beyond_its_limit_is_told_as_missing_also_after_the_end() {
+    let bench = Bench::local();
+    let spec = "command: [sh, -c, 'head -c 70000 /dev/zero; echo all of it >&2']\n\
+                output: {sizeLimit: 64Ki}";
+    let (text, out) = (manifest("a", spec), bench.path("out"));
+    let into_file = |more: &str| {
+        let mut command = bench.command(&text, &[more]);
+        command.stdout(File::options().append(true).create(true).open(&out).unwrap());
+        Running::start(&mut command).told()
+    };
+    let sentence = "its output is not all there: stdout was cut after 65536 bytes, at \
+                    output.sizeLimit";
+    for round in ["-q", "-q", "--only-unfinished"] {
+        let told = into_file(round);
+        assert_eq!(told.code(), 228, "{round}: {told:?}");
+        assert!(told.err.contains(sentence), "{round}: {told:?}");
+        assert_eq!(fs::metadata(&out).unwrap().len(), 65_536);
+    }
+    let told = bench.run(&text, &["-o", "json", "--new-run"]);
+    let report: Value = serde_json::from_str(&told.out).unwrap();
+    let command = &report["commands"][0];
+    assert_eq!((told.code(), &command["phase"]), (228, &"Succeeded".into()), "{told:?}");
+    assert_eq!(command["output"]["stdout"]["truncated"], true);
+    // All that the limit lets through is all there.
+    let whole = manifest("b", &spec.replace("70000", "65536"));
+    assert_eq!(bench.run(&whole, &["-q"]).code(), 0);
+}
+
 /// Nothing of a Direct command's output is kept on the host; what comes too fast is lost.
 #[test]
 fn direct_output_that_is_missing_is_not_passed_over() {

@@ -182,7 +182,7 @@ impl Turn<'_> {
             self.end_cancelled();
         } else if self.spec_moved_on() && self.stage.starts > 0 && self.unfenced().is_none() {
             self.end_superseded();
-        } else if self.queue_is_over() {
+        } else if self.queue_is_over() && !self.is_untried() {
             self.end_at_queue_limit();
         }
     }

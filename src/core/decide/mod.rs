@@ -11,10 +11,10 @@
 //! with the change of stage that announces it and never again, so that it is sent at most
 //! once per entry.
 //!
-//! A turn goes through the same steps in the same order: what the host said (`observe`),
-//! what is wanted (`wishes`), which limit ran out (`limits`), what an ended attempt means
-//! for its run (`settle`, `doubt`), whether something is to be ended (`fence`), and what to ask, start
-//! or remove next (`ask`, `launch`, `cleanup`).
+//! A turn goes through the same steps in the same order: whether a sitting begins (`sitting`),
+//! what the host said (`observe`), what is wanted (`wishes`), which limit ran out (`limits`), what
+//! an ended attempt means for its run (`settle`, `doubt`), whether something is to be ended
+//! (`fence`), and what to ask, start or remove next (`ask`, `launch`, `cleanup`).
 
 mod ask;
 mod cleanup;
@@ -24,6 +24,7 @@ mod launch;
 mod limits;
 mod observe;
 mod settle;
+mod sitting;
 mod wishes;
 
 use jiff::Timestamp;
@@ -71,6 +72,7 @@ pub fn decide(plan: &Plan, asked: &Asked, stage: &Stage, seen: &Seen, now: &Now)
         soon: false,
     };
     turn.begin_wanted_run();
+    turn.sit_down();
     turn.observe();
     turn.notice_wishes();
     turn.apply_limits();

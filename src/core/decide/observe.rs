@@ -32,6 +32,9 @@ enum Boot {
 
 impl Turn<'_> {
     pub(super) fn observe(&mut self) {
+        if !matches!(self.seen, Seen::Nothing | Seen::Prepared { .. }) {
+            self.note_tried();
+        }
         match self.seen {
             Seen::Nothing | Seen::Prepared { .. } => {}
             Seen::Unreachable(fault) => self.hear_nothing(fault),
@@ -67,6 +70,7 @@ impl Turn<'_> {
     /// time. It is taken when there is something to write anyway, because somebody mended
     /// something, and of a standing fault, which is rarely asked about.
     pub(super) fn wait_on(&mut self, on: WaitingOn, message: String) {
+        self.note_tried();
         let poke = self.asked.poke.clone();
         match &mut self.stage.waiting {
             Some(waiting) if waiting.on == on => {
