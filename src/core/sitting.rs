@@ -21,7 +21,7 @@ pub struct Sitting {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sat {
     pub began: Timestamp,
-    /// Nothing was heard in it yet, so that no limit ends the run: it was begun as a word to try.
+    /// Nothing was heard in it yet: it was begun as a word to try, and has the whole queue limit.
     #[serde(default, skip_serializing_if = "super::stage::is_false")]
     pub untried: bool,
 }

@@ -1,5 +1,14 @@
 //! Where output of Direct commands waits on disk until it is read: files without a name, in one
 //! directory, with one bound for all of them. Nothing of them outlives the process.
+//!
+//! The library gives a channel new window when bytes arrive, not when they are used, and stops
+//! reading the whole connection when one channel is not read. So holding a flood back would hold
+//! back every other command on that connection, and their signals; a connection for each Direct
+//! command would cost a handshake each and meet MaxStartups. What is not read yet therefore goes
+//! to disk. Writing is nobody's task but the spool's own; a channel stands still only while
+//! 256 KiB wait for the disk, and 10 s at most. Each stream may take as much as would be left for
+//! the others; one that finds no room, or no disk, is cut there and told as truncated. `follow`
+//! says how far it has come, and what lies behind is given back by whole files.
 
 use std::fs::File;
 use std::io;

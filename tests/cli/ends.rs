@@ -26,7 +26,7 @@ fn a_program_that_is_not_there_and_one_that_may_not_run_end_as_in_a_shell() {
     assert!(told.last().contains("Failed/CommandNotFound: not started: no such"), "{told:?}");
     let told = bench.run(&manifest("b", "command: [/etc/passwd]"), &[]);
     assert_eq!(told.code(), 126, "{told:?}");
-    assert!(told.last().contains("working directory or environment was not allowed"), "{told:?}");
+    assert!(told.last().contains("its program or working directory was not allowed"), "{told:?}");
     assert!(told.err.contains("/etc/passwd may not be executed"), "{told:?}");
 }
 

@@ -42,7 +42,7 @@ impl Turn<'_> {
         }
         if let Some(attempt) = self.unfenced() {
             // A Direct attempt that nobody can look for stands in the way until a limit.
-            let queue = self.stage.queue.ends(self.plan.limits.queue);
+            let queue = self.queue_ends();
             return (None, earliest(queue, self.patience_ends(attempt)));
         }
         self.launch_or_wait()
@@ -124,7 +124,7 @@ impl Turn<'_> {
             | Place::Ended(_) => None,
         };
         let direct = attempt.direct && attempt.place == Place::Running;
-        let queue = self.stage.queue.ends(self.plan.limits.queue).filter(|_| self.is_pending());
+        let queue = self.queue_ends().filter(|_| self.is_pending());
         let limits = [
             self.patience_ends(attempt),
             finishing,

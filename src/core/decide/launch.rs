@@ -29,7 +29,7 @@ impl Turn<'_> {
         if self.asked.suspend {
             return (None, None);
         }
-        let limit = self.stage.queue.ends(self.plan.limits.queue);
+        let limit = self.queue_ends();
         if let Some(hold) = &self.asked.hold {
             let on = WaitingOn::Hold(hold.kind, hold.reason.clone());
             let message = hold.message.clone();

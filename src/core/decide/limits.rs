@@ -38,7 +38,7 @@ impl Turn<'_> {
         let attempt = self.unfenced();
         let launching = attempt.is_some_and(|attempt| attempt.place == Place::Launching);
         let queued = cleanup.is_none() && (self.is_pending() || launching);
-        let queue = self.stage.queue.ends(limits.queue).filter(|_| queued);
+        let queue = self.queue_ends().filter(|_| queued);
         let patience = attempt.and_then(|attempt| self.patience_ends(attempt));
         let all = [cleanup, queue, patience].into_iter().flatten();
         all.filter(|limit| *limit > self.now.at).min()
@@ -182,7 +182,7 @@ impl Turn<'_> {
             self.end_cancelled();
         } else if self.spec_moved_on() && self.stage.starts > 0 && self.unfenced().is_none() {
             self.end_superseded();
-        } else if self.queue_is_over() && !self.is_untried() {
+        } else if self.queue_is_over() {
             self.end_at_queue_limit();
         }
     }
@@ -196,9 +196,18 @@ impl Turn<'_> {
         }
     }
 
-    /// True when `timeouts.queue` has run out for the launch that is waited for.
+    /// When `timeouts.queue` runs out for the launch that is waited for. A sitting in which nothing
+    /// was heard yet has the whole of it: it was begun as a word to try.
+    pub(super) fn queue_ends(&self) -> Option<Timestamp> {
+        let limit = self.plan.limits.queue;
+        let untried = self.stage.sat.filter(|sat| sat.untried);
+        let tried = untried.map(|sat| after(sat.began, limit));
+        self.stage.queue.ends(limit).map(|ends| tried.map_or(ends, |tried| ends.max(tried)))
+    }
+
+    /// True when it has.
     pub(super) fn queue_is_over(&self) -> bool {
-        self.stage.queue.ends(self.plan.limits.queue).is_some_and(|ends| self.reached(ends))
+        self.queue_ends().is_some_and(|ends| self.reached(ends))
     }
 
     /// A run that waits and is cancelled ends at once, unless something of it may be alive:

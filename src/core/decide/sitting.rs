@@ -39,11 +39,6 @@ impl Turn<'_> {
             sat.untried = false;
         }
     }
-
-    /// True while a sitting that was begun to try again has tried nothing.
-    pub(super) fn is_untried(&self) -> bool {
-        self.stage.sat.is_some_and(|sat| sat.untried)
-    }
 }
 
 impl Queue {

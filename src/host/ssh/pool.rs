@@ -5,17 +5,18 @@
 //! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
 
 mod lease;
+mod link;
 mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::lease::Lease;
+pub(crate) use self::link::Link;
 use self::wait::Waiting;
 use super::dial::{Dialling, Etiquette, Undialled, dial};
 use super::exec::{self, Started, Unopened};
@@ -25,7 +26,7 @@ use super::session::Session;
 use crate::core::connection::Connection;
 use crate::core::fault::{Cause, Fault, Transient};
 use crate::host::contact::Noted;
-use crate::host::{ExecChannel, HostFacts, Input, Lookup, Recall, Sink, Transport};
+use crate::host::{HostFacts, Input, Lookup, Recall, Sink};
 
 /// An unused connection is closed after this long.
 const IDLE: Duration = Duration::from_secs(300);
@@ -499,28 +500,5 @@ async fn watch(pool: Weak<Pool>, id: u64, session: Arc<Session>) {
             Some(wait) => next = wait,
             None => return,
         }
-    }
-}
-
-/// [`Pool`] as a way to run lines.
-pub(crate) struct Link(pub(crate) Arc<Pool>);
-
-#[async_trait]
-impl Transport for Link {
-    async fn open(&self, line: &str) -> Result<ExecChannel, Fault> {
-        let started =
-            self.0.start(line, &Recall::new()).await.map_err(|unopened| unopened.fault)?;
-        let (input, inputs) = mpsc::channel(INPUTS);
-        let (events, received) = mpsc::channel(EVENTS);
-        started.pump(inputs, Outlet::queue(events));
-        Ok(ExecChannel { input, events: received })
-    }
-
-    fn renew(&self) -> bool {
-        self.0.renew()
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.is_full()
     }
 }
