@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::foreign::printable;
 
 /// The most characters of a fault's message: foreign text twice, and a sentence around it.
-pub const MESSAGE_CHARS: usize = 800;
+pub const FAULT_CHARS: usize = 800;
 
 /// Why an action could not be delivered, or its answer not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,10 +96,10 @@ pub enum Ours {
 }
 
 impl Fault {
-    /// A fault of the given cause with a message for people: one line, of [`MESSAGE_CHARS`] at
+    /// A fault of the given cause with a message for people: one line, of [`FAULT_CHARS`] at
     /// most, whatever it is given.
     pub fn new(cause: impl Into<Cause>, message: impl AsRef<str>) -> Self {
-        Self { cause: cause.into(), message: printable(message.as_ref(), MESSAGE_CHARS) }
+        Self { cause: cause.into(), message: printable(message.as_ref(), FAULT_CHARS) }
     }
 
     /// The reason shown in status: one CamelCase word.

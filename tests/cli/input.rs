@@ -95,7 +95,7 @@ fn a_state_that_cannot_be_kept_is_told_with_what_is_known_and_gone_on_from_later
     let (full, free) = (state.join("full"), bench.path("free"));
     let body = format!(
         // Its end is what cannot be kept: its beginning may have been before the disk was full.
-        "echo started >> {}\n[ -e {} ] || head -c 1000000 /dev/zero > {}\n",
+        "echo started >> {}\n[ -e {} ] || head -c 1000000 /dev/zero > {}\n:\n",
         starts.display(),
         free.display(),
         full.display()

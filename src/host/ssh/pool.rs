@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::lease::Lease;
 pub(crate) use self::link::Link;
-use self::wait::Waiting;
+use self::wait::{Dialing, Waiting};
 use super::dial::{Dialling, Etiquette, Undialled, dial};
 use super::exec::{self, Started, Unopened};
 use super::outlet::Outlet;
@@ -470,17 +470,6 @@ fn closing() -> Fault {
 /// Whether another connection may do better.
 fn elsewhere(fault: &Fault) -> bool {
     matches!(fault.cause, Cause::Transient(Transient::ConnectionLost | Transient::ChannelRefused))
-}
-
-/// Marks that a dial is under way, however it ends.
-struct Dialing(Arc<Pool>);
-
-impl Drop for Dialing {
-    fn drop(&mut self) {
-        self.0.lock().dialing = false;
-        self.0.progress.end();
-        self.0.changed.notify_waiters();
-    }
 }
 
 /// Removes a connection when it ends or has been unused for long.

@@ -52,3 +52,14 @@ impl Pool {
         }
     }
 }
+
+/// Marks that a dial is under way, however it ends.
+pub(super) struct Dialing(pub(super) Arc<Pool>);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.lock().dialing = false;
+        self.0.progress.end();
+        self.0.changed.notify_waiters();
+    }
+}
