@@ -204,7 +204,9 @@ impl Peer {
         let lines = match (verb, self.foul) {
             ("prepare", _) => vec!["entry unclaimed".to_owned()],
             ("sweep", _) => vec!["swept".to_owned()],
-            ("launch", Foul::Refused) => vec![format!("refused changed {}", long().replace('\n', " "))],
+            ("launch", Foul::Refused) => {
+                vec![format!("refused changed {}", long().replace('\n', " "))]
+            }
             _ => vec![
                 "entry claimed".to_owned(),
                 "claim 7 70 8 80 60 boot gone gone gone".to_owned(),
