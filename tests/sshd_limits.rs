@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use remote_command::core::connection::Connection;
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::{Event, Input, Transport};
@@ -188,25 +189,35 @@ async fn a_limit_that_was_learned_is_forgotten_when_the_host_changes() {
 }
 
 #[tokio::test]
-async fn one_bad_credential_is_offered_once_by_all_who_have_it() {
+async fn one_bad_credential_is_offered_once_by_all_of_a_namespace_and_a_few_times_by_all_others() {
     let (sshd, other) = (start(&["LogLevel DEBUG1"]), start(&[]));
     let offers = || log_of(&sshd).matches("method publickey").count();
-    let all = async |hosts: &Hosts, key: &str, whose: &str| {
-        let all = (0..20).map(|scope| {
-            let (way, secrets) = (Way::to(&sshd).connection(), Secrets::with_key(key));
-            let transport = hosts.transport(&format!("{whose}-{scope}"), &way, secrets);
+    let (bad, good) = (other.private_key(Kind::Ed25519), sshd.private_key(Kind::Ed25519));
+    let (bad, good) = (bad.unwrap(), good.unwrap());
+    let all = async |hosts: &Hosts, key: &str, scope: &dyn Fn(u32) -> String| {
+        let all = (1..=20).map(|number| {
+            // Connections of their own, also within one namespace.
+            let way = Connection { sessions: number, ..Way::to(&sshd).connection() };
+            let transport = hosts.transport(&scope(number), &way, Secrets::with_key(key));
             async move { run(transport.as_ref(), "true").await }
         });
         futures::future::join_all(all).await
     };
     let hosts = Hosts::new();
-    for end in all(&hosts, &other.private_key(Kind::Ed25519).unwrap(), "bad").await {
+    for end in all(&hosts, &bad, &|_| "bad".to_owned()).await {
         assert_eq!(lost(&end), Standing::AuthenticationRejected.into());
     }
     assert_eq!(offers(), 1, "{}", log_of(&sshd));
-    for end in all(&hosts, &sshd.private_key(Kind::Ed25519).unwrap(), "good").await {
+    for end in all(&hosts, &good, &|number| format!("good-{number}")).await {
         assert_eq!(end.status, Some(0), "{:?}", end.lost);
     }
+    let before = offers();
+    for end in all(&hosts, &bad, &|number| format!("bad-{number}")).await {
+        let cause = lost(&end);
+        let refused = cause == Standing::AuthenticationRejected.into();
+        assert!(refused || cause == Transient::Throttled.into(), "{cause:?}");
+    }
+    assert!(offers() <= before + 2, "{}", log_of(&sshd));
 }
 
 #[tokio::test]
