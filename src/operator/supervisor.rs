@@ -40,6 +40,7 @@ use crate::core::foreign::foreign;
 use crate::core::plan::HoldKind;
 use crate::core::record::{EntrySeen, Life, Tree};
 use crate::core::stage::Stage;
+use crate::host::Host;
 use crate::journal::NotSaved;
 use crate::reach::Ways;
 use crate::step::{Reach, Step, Turned};
@@ -220,16 +221,9 @@ impl Supervisor {
         match turned {
             Ok(Turned::Acted { seen, connection }) => {
                 let host = self.ways.host(&connection);
-                let mut hearing = Hearing::new(&self.seat.object, object);
-                self.following.observe(&wishes.source, &seen, &host, Some(&mut hearing)).await;
+                let next = self.acted(object, &wishes, *seen, &host).await;
                 self.stage = Some(stage);
-                self.between = if is_between(&seen) { self.between.saturating_add(1) } else { 0 };
-                if (1..=LOOKS_BETWEEN).contains(&self.between) {
-                    self.seen = Seen::Nothing;
-                    return Next::Wait(Instant::now() + BETWEEN);
-                }
-                self.seen = *seen;
-                Next::Again
+                next
             }
             Ok(Turned::Resting { wake }) => {
                 self.seen = Seen::Nothing;
@@ -244,6 +238,25 @@ impl Supervisor {
             Err(NotSaved::Refused(why)) => self.refused(object, stage, &why).await,
             Err(failure @ NotSaved::Failed(_)) => self.retry(stage, &failure.to_string()),
         }
+    }
+
+    /// Goes on from what an action told, with the output that it told of.
+    async fn acted(
+        &mut self,
+        object: &Arc<RemoteCommand>,
+        wishes: &Wishes,
+        seen: Seen,
+        host: &Arc<dyn Host>,
+    ) -> Next {
+        let mut hearing = Hearing::new(&self.seat.object, object);
+        self.following.observe(&wishes.source, &seen, host, Some(&mut hearing)).await;
+        self.between = if is_between(&seen) { self.between.saturating_add(1) } else { 0 };
+        if (1..=LOOKS_BETWEEN).contains(&self.between) {
+            self.seen = Seen::Nothing;
+            return Next::Wait(Instant::now() + BETWEEN);
+        }
+        self.seen = seen;
+        Next::Again
     }
 
     fn retry(&mut self, stage: Stage, message: &str) -> Next {
