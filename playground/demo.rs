@@ -61,10 +61,10 @@ impl Stage {
         operator::allow(plane.recipe()).await?;
         let program = operator::program(place.path(), plane.recipe())?;
         let mut operator = program.start()?;
-        let answers = || operator.has_ended() || operator::answers(place.path());
-        if !block_until(OPERATOR_LIMIT, answers) || operator.has_ended() {
+        let leads = || operator.has_ended() || operator::leads(place.path());
+        if !block_until(OPERATOR_LIMIT, leads) || operator.has_ended() {
             let words = program.last_words();
-            return Err(format!("the operator does not serve its health:\n{words}").into());
+            return Err(format!("the operator does not lead:\n{words}").into());
         }
         let operator = tokio::sync::Mutex::new(operator);
         let board = Arc::new(Board::new(began));

@@ -2,8 +2,10 @@
 //! `deploy/rbac.yaml` and no others, all that it writes below one directory.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::plane::{Recipe, free_ports};
 use crate::support::program::Program;
@@ -12,6 +14,7 @@ use crate::support::{Result, programs};
 /// The user and the namespace that `deploy/rbac.yaml` speaks of.
 const USER: &str = "remote-command-operator";
 const NAMESPACE: &str = "remote-command";
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Gives the operator its rights.
 pub async fn allow(plane: &Recipe) -> Result<()> {
@@ -41,9 +44,19 @@ pub fn program(directory: &Path, plane: &Recipe) -> Result<Program> {
         .env("KUBECONFIG", kubeconfig))
 }
 
-/// True when it serves its health.
-pub fn answers(directory: &Path) -> bool {
-    port(directory).is_ok_and(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+/// True when it says that it leads: until then it carries out nothing. That its port is open says
+/// less; the kernel takes connections for a process that was killed until that is gone.
+pub fn leads(directory: &Path) -> bool {
+    readiness(directory).is_ok_and(|answer| answer.ends_with("leading"))
+}
+
+fn readiness(directory: &Path) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port(directory)?))?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Where its metrics and health are; the same after a restart.

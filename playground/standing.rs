@@ -114,15 +114,12 @@ async fn start_sshd(directory: &Path) -> Result<sshd::Recipe> {
     Ok(recipe)
 }
 
-/// Starts it unless it is alive, and waits until it serves its health.
+/// Starts it unless it is alive, and waits until it leads.
 async fn start_operator(directory: &Path, plane: &plane::Recipe) -> Result<()> {
     let program = operator::program(directory, plane)?;
     leave(directory, "operator", program.clone())?;
     let part = ("operator", &program);
-    wait_for(directory, &[part], "the operator serves its health", async || {
-        operator::answers(directory)
-    })
-    .await
+    wait_for(directory, &[part], "the operator leads", async || operator::leads(directory)).await
 }
 
 /// The programs to type, in one directory for the PATH.

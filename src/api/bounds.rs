@@ -90,7 +90,7 @@ fn with_tails(mut output: OutputStatus, tail_bytes: i32, room: usize) -> OutputS
     for stream in [&mut output.stdout, &mut output.stderr] {
         let tail = stream.tail.take().unwrap_or_default();
         let kept = end_of(&tail, limit, each.min(limit.saturating_mul(2)));
-        stream.tail = (!kept.is_empty()).then(|| kept.to_owned());
+        stream.tail = Some(kept.to_owned());
     }
     output
 }

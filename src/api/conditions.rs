@@ -12,11 +12,13 @@ use super::bounds::{self, bounded};
 use super::command::RemoteCommand;
 use super::status::{
     AttemptStatus, OutputStatus, Phase, ProcessStatus, RemoteCommandStatus, StageRecord,
+    StreamStatus,
 };
 use crate::core::bounds::{message as message_of, word as word_of};
+use crate::core::cut::Cut;
 use crate::core::outcome::PastAttempt;
 use crate::core::phase::{self, Summary, Truth};
-use crate::core::record::Survivor;
+use crate::core::record::{OutputSeen, StreamSeen, Survivor};
 use crate::core::stage::Stage;
 
 /// What a status is made from, besides the object.
@@ -31,7 +33,8 @@ pub struct Known<'a> {
     /// The stage as it is stored.
     pub record: StageRecord,
     pub summary: &'a Summary,
-    pub output: Option<OutputStatus>,
+    /// Its fields are always there, so that who reads them need not ask whether they are.
+    pub output: OutputStatus,
     /// The status before, for the times at which conditions changed.
     pub previous: Option<&'a RemoteCommandStatus>,
     pub now: Timestamp,
@@ -39,7 +42,8 @@ pub struct Known<'a> {
 
 /// The status that says what is known.
 pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus {
-    let Known { stage, summary, .. } = known;
+    let Known { stage, .. } = known;
+    let summary = &with_cut(known.summary, cut(command, &known.output));
     let generation = match known.previous.filter(|_| known.to_be_followed) {
         Some(previous) => previous.observed_generation,
         None => command.metadata.generation.unwrap_or_default(),
@@ -62,12 +66,34 @@ pub fn status(command: &RemoteCommand, known: Known<'_>) -> RemoteCommandStatus 
         observed_rerun_token: Some(stage.observed_rerun_token.clone()).filter(|t| !t.is_empty()),
         stop_requested: summary.stop_requested.then_some(true),
         left_running: left_running(&summary.left_running),
-        output: known.output,
+        output: Some(known.output),
         attempts: attempts(&stage.attempts),
         conditions: Some(conditions(&aspects, before.unwrap_or_default(), generation, known.now)),
         stage: Some(known.record),
     };
     bounded(status, command.spec.output.tail_bytes)
+}
+
+/// What is missing of this output, if something is.
+pub fn cut(command: &RemoteCommand, output: &OutputStatus) -> Option<Cut> {
+    let seen = |stream: &StreamStatus| StreamSeen {
+        bytes: u64::try_from(stream.bytes).unwrap_or_default(),
+        truncated: stream.truncated,
+        ended: !output.open,
+    };
+    let seen = OutputSeen { stdout: seen(&output.stdout), stderr: seen(&output.stderr) };
+    let limit = command.spec.output.size_limit.bytes().ok()?;
+    Cut::of(&seen, limit)
+}
+
+/// A result says also what is missing of its output: whoever takes the output for the whole
+/// would go wrong.
+fn with_cut(summary: &Summary, cut: Option<Cut>) -> Summary {
+    let mut summary = summary.clone();
+    if let Some(cut) = cut.filter(|_| summary.finished == Truth::True) {
+        summary.message = format!("{}; {cut}", summary.message);
+    }
+    summary
 }
 
 /// The status of an object whose stage cannot be read: as it is, and that it stands still.

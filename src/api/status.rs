@@ -189,6 +189,14 @@ pub struct ProcessStatus {
     pub command: String,
 }
 
+impl OutputStatus {
+    /// Of an attempt of which no output was seen yet; `open` where some may come.
+    pub fn unseen(open: bool) -> Self {
+        let none = StreamStatus { bytes: 0, tail: Some(String::new()), truncated: false };
+        Self { stdout: none.clone(), stderr: none, open, location: None }
+    }
+}
+
 /// The output of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod bounds;
 pub mod connection;
+pub mod cut;
 pub mod decide;
 pub mod fault;
 pub mod foreign;

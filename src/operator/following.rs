@@ -338,7 +338,7 @@ impl Current {
         let tails = self.follow.tails(open);
         let stream = |seen: &StreamSeen, tail: String| StreamStatus {
             bytes: i64::try_from(seen.bytes).unwrap_or(i64::MAX),
-            tail: (!tail.is_empty()).then_some(tail),
+            tail: Some(tail),
             truncated: seen.truncated,
         };
         OutputStatus {

@@ -95,6 +95,21 @@ pub fn is_other(former: &RemoteHost, host: &RemoteHost) -> bool {
     former.metadata.generation != host.metadata.generation || ready(former) != ready(host)
 }
 
+/// What people are told when `verdict` takes the place of what `former` shows: each reason why it
+/// is not ready once, and that it is ready again.
+fn news(former: &RemoteHost, verdict: &Verdict) -> Option<Announcement> {
+    let (_, reason, note) = verdict.words();
+    let said = condition(former, "Ready").filter(|ready| ready.status != "Unknown");
+    let other = said.is_none_or(|ready| ready.reason != reason);
+    let unready = said.is_some_and(|ready| ready.status == "False");
+    (other && (unready || !verdict.is_ready())).then(|| Announcement {
+        warning: !verdict.is_ready(),
+        reason: reason.to_owned(),
+        action: "Checking",
+        note,
+    })
+}
+
 fn condition<'a>(host: &'a RemoteHost, name: &str) -> Option<&'a Condition> {
     let conditions = host.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == name)
@@ -116,7 +131,11 @@ pub async fn write(
         match put(&api, &latest, status).await {
             Ok(()) => {
                 let (_, reason, said) = finding.verdict.words();
-                return info!(namespace, name, reason, said, "status of the host written");
+                info!(namespace, name, reason, said, "status of the host written");
+                if let Some(news) = news(&latest, finding.verdict) {
+                    context.announcer.tell(latest.object_ref(&()), news);
+                }
+                return;
             }
             Err(Failure::Missing) => return,
             Err(Failure::Conflict) => {}

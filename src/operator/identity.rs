@@ -8,8 +8,17 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::lock::Locked;
+
+/// How long a lock is tried that somebody else has: a process that was killed has its files until
+/// the kernel has taken back its memory, which takes seconds where there was much of it.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two tries. The kernel wakes only who blocks in flock(2), and that could not be ended.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An identity that nobody else has while this value lives.
 #[derive(Debug)]
@@ -28,11 +37,22 @@ pub enum NoIdentity {
 }
 
 impl Identity {
-    /// Takes the identity that is kept in `directory`, or makes one; `given` replaces it.
+    /// Takes the identity that is kept in `directory`, or makes one; `given` replaces it. Waits
+    /// for the end of a process that has it and may have been killed a moment ago.
     ///
     /// # Errors
-    /// [`NoIdentity`].
-    pub fn take(directory: &Path, given: Option<&str>) -> Result<Self, NoIdentity> {
+    /// [`NoIdentity`]; `Taken` after 15 s.
+    pub async fn take(directory: &Path, given: Option<&str>) -> Result<Self, NoIdentity> {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            match Self::try_take(directory, given) {
+                Err(NoIdentity::Taken(_)) if Instant::now() < limit => sleep(PAUSE).await,
+                taken => return taken,
+            }
+        }
+    }
+
+    fn try_take(directory: &Path, given: Option<&str>) -> Result<Self, NoIdentity> {
         let unusable = |error| NoIdentity::Unusable(directory.to_owned(), error);
         let mut file = match Locked::take(open(directory).map_err(unusable)?) {
             Ok(file) => file,
@@ -81,14 +101,30 @@ fn host_name() -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_identity_outlives_its_process_and_is_held_by_one_at_a_time() {
+    #[tokio::test(start_paused = true)]
+    async fn an_identity_outlives_its_process_and_is_held_by_one_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::take(directory.path(), None).unwrap();
-        let second = Identity::take(directory.path(), None);
+        let first = Identity::take(directory.path(), None).await.unwrap();
+        let begun = Instant::now();
+        let second = Identity::take(directory.path(), None).await;
         assert!(matches!(second, Err(NoIdentity::Taken(_))));
+        assert!(begun.elapsed() < PATIENCE * 2, "{:?}", begun.elapsed());
         let name = first.name().to_owned();
         drop(first);
-        assert_eq!(Identity::take(directory.path(), None).unwrap().name(), name);
+        assert_eq!(Identity::take(directory.path(), None).await.unwrap().name(), name);
+    }
+
+    /// Guards against an operator that ends at once because the one before it, which held much
+    /// memory, was killed and is not gone yet.
+    #[tokio::test(start_paused = true)]
+    async fn an_identity_is_waited_for_while_the_process_before_is_taken_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let dying = Identity::take(directory.path(), None).await.unwrap();
+        let name = dying.name().to_owned();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(5)).await;
+            drop(dying);
+        });
+        assert_eq!(Identity::take(directory.path(), None).await.unwrap().name(), name);
     }
 }

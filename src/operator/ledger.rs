@@ -17,15 +17,16 @@ use tracing::{debug, info, warn};
 
 use super::events::{Announcement, Announcer};
 use super::following::{Following, is_given_up};
+use super::news::News;
 use super::registry::Key;
 use super::stage::{is_same, record};
 use super::wishes::Wishes;
 use super::writer::{Acknowledged, Request, Urgency, Writer};
 use crate::api::conditions::{Known, status};
-use crate::api::{OutputStatus, Phase, RemoteCommand, RemoteCommandStatus, StageRecord};
+use crate::api::{OutputStatus, RemoteCommand, RemoteCommandStatus, StageRecord};
 use crate::core::action::{Action, Seen};
 use crate::core::phase::{self, Summary};
-use crate::core::stage::Stage;
+use crate::core::stage::{Attempt, Stage};
 use crate::host::Host;
 use crate::journal::{Journal, NotSaved, Saved};
 use crate::reach::Ways;
@@ -41,6 +42,7 @@ pub struct Ledger {
     announcer: Announcer,
     /// The status handed over last, or found at the beginning.
     shown: RemoteCommandStatus,
+    news: News,
 }
 
 /// What a status is made from, besides the stage.
@@ -58,7 +60,9 @@ pub struct Entry<'a> {
 impl Ledger {
     /// Begins with what `object` shows.
     pub fn new(key: Key, writer: Writer, announcer: Announcer, object: &RemoteCommand) -> Self {
-        Self { key, writer, announcer, shown: object.status.clone().unwrap_or_default() }
+        let shown = object.status.clone().unwrap_or_default();
+        let news = News::of(&shown);
+        Self { key, writer, announcer, shown, news }
     }
 
     /// The status handed over last.
@@ -69,6 +73,7 @@ impl Ledger {
     /// Begins again with what `object` shows.
     pub fn adopt(&mut self, object: &RemoteCommand) {
         self.shown = object.status.clone().unwrap_or_default();
+        self.news = News::of(&self.shown);
     }
 
     /// Tells people that somebody else has written these fields of the status, and that they
@@ -85,22 +90,32 @@ impl Ledger {
         self.announcer.tell(object.object_ref(&()), announcement);
     }
 
-    /// Tells people about a change of phase.
-    fn announce(&self, object: &RemoteCommand, former: Phase) {
-        let status = &self.shown;
-        if status.phase == former {
-            return;
+    /// Takes `status` for what is shown, and tells people what is new about it.
+    fn shows(&mut self, object: &RemoteCommand, status: RemoteCommandStatus) {
+        let former = std::mem::replace(&mut self.shown, status);
+        for announcement in self.news.told_by(object, &former, &self.shown) {
+            self.tell(object, announcement);
         }
-        let (phase, reason) = (status.phase.as_str(), status.reason.as_deref().unwrap_or_default());
+    }
+
+    /// Tells people of what has kept the command waiting for long, although nothing changes.
+    pub fn remind(&mut self, object: &RemoteCommand) {
+        if let Some(announcement) = self.news.obstacle(&self.shown) {
+            self.tell(object, announcement);
+        }
+    }
+
+    fn tell(&self, object: &RemoteCommand, announcement: Announcement) {
+        let (phase, reason) = (self.shown.phase.as_str(), announcement.reason.as_str());
         info!(namespace = self.key.namespace, name = self.key.name, phase, reason);
-        let announcement = Announcement {
-            warning: matches!(status.phase, Phase::Failed | Phase::Unknown),
-            reason: status.reason.clone().unwrap_or_else(|| status.phase.as_str().to_owned()),
-            action: status.phase.as_str(),
-            note: status.message.clone().unwrap_or_default(),
-        };
         self.announcer.tell(object.object_ref(&()), announcement);
     }
+}
+
+/// Whether output of the run's own command may come.
+fn is_live(stage: &Stage) -> bool {
+    let own = |attempt: &Attempt| attempt.entry.run == stage.run && !attempt.is_verify();
+    super::stage::live(stage).is_some_and(own) && !is_given_up(stage)
 }
 
 impl Entry<'_> {
@@ -120,7 +135,7 @@ impl Entry<'_> {
             to_be_followed: stage.is_to_be_followed(&self.wishes.asked),
             record: self.record(stage)?,
             summary: &summary,
-            output: output.or(earlier),
+            output: output.or(earlier).unwrap_or_else(|| OutputStatus::unseen(is_live(stage))),
             previous: Some(shown),
             now: Timestamp::now(),
         };
@@ -152,8 +167,7 @@ impl Entry<'_> {
     pub async fn show(&mut self, stage: &Stage, status: RemoteCommandStatus) {
         let before = (stage.revision > 0).then(|| record(stage)).and_then(Result::ok);
         let request = self.request(before, &status, Urgency::Shown);
-        let former = std::mem::replace(&mut self.ledger.shown, status).phase;
-        self.ledger.announce(self.object, former);
+        self.ledger.shows(self.object, status);
         self.ledger.writer.show(request).await;
     }
 
@@ -218,8 +232,7 @@ impl Journal for Entry<'_> {
                     self.ledger.announce_overwritten(self.object, &displaced);
                 }
                 debug!(name = self.ledger.key.name, revision = stage.revision, "stage saved");
-                let former = std::mem::replace(&mut self.ledger.shown, status).phase;
-                self.ledger.announce(self.object, former);
+                self.ledger.shows(self.object, status);
                 Ok(())
             }
             Some(Acknowledged::Overtaken(object)) => {

@@ -27,6 +27,7 @@ mod lease;
 mod ledger;
 mod lookup;
 mod memory;
+mod news;
 mod put;
 mod reconcile;
 mod registry;
@@ -107,7 +108,10 @@ struct Clients {
 /// [`Error`]: what has to be mended before the operator can start.
 pub async fn run(config: Config) -> Result<(), Error> {
     let stop = stop_on_signal()?;
-    let identity = Identity::take(&config.state_directory, config.identity.as_deref())?;
+    let identity = tokio::select! {
+        taken = Identity::take(&config.state_directory, config.identity.as_deref()) => taken?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let clients = clients(config.watch_timeout).await?;
     let health = Health::serve(config.listen).await?;
     tokio::select! {

@@ -62,13 +62,14 @@ impl Drive {
             Ok(_) => {}
             Err(incomplete) => return vec![incomplete],
         }
-        cut.map(Incomplete::Cut).into_iter().collect()
+        cut.map(|cut| Incomplete::Cut { cut }).into_iter().collect()
     }
 
     /// Looks for output that was written before where output goes now, and sweeps the host if
     /// that is left to do. Gives what is missing.
     async fn look_after_delivered(&mut self) -> Vec<Incomplete> {
-        let mut missing: Vec<_> = self.job.store.cut().map(Incomplete::Cut).into_iter().collect();
+        let mut missing: Vec<_> =
+            self.job.store.cut().map(|cut| Incomplete::Cut { cut }).into_iter().collect();
         // Who wants only what is unfinished has the output of the rest elsewhere.
         let length = self.job.store.delivered_length().filter(|_| !self.job.is_skipped());
         missing.extend(length.and_then(|length| self.output.still_has(length).err()));

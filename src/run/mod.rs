@@ -4,7 +4,6 @@
 //! Not here: what is decided and how hosts are spoken to; both are the operator's too.
 
 pub mod args;
-mod cut;
 pub mod documents;
 pub mod drive;
 mod ending;

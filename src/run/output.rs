@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::cut::Cut;
 use super::report;
 use super::store::Length;
 use crate::core::action::{Kind, Seen};
+use crate::core::cut::Cut;
 use crate::core::record::OutputSeen;
 use crate::follow::{Advanced, Destination, Follow, shown};
 use crate::host::{Host, Stream};
@@ -40,6 +40,8 @@ struct Current {
     behind: bool,
 }
 
+const NEW_RUN: &str = "; raise it, and --new-run asks for another run";
+
 /// Why not all of a command's output was written.
 #[derive(Debug, thiserror::Error)]
 pub enum Incomplete {
@@ -56,8 +58,8 @@ pub enum Incomplete {
          --new-run asks for another run"
     )]
     Elsewhere(&'static str),
-    #[error(transparent)]
-    Cut(Cut),
+    #[error("{cut}{}", if cut.is_by_limit() { NEW_RUN } else { "" })]
+    Cut { cut: Cut },
 }
 
 impl Output {

@@ -15,9 +15,9 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::interval;
 
-use super::cut::Cut;
 use super::documents::Key;
 use super::origin::{self, Origin};
+use crate::core::cut::Cut;
 use crate::core::stage::Stage;
 use crate::journal::{Journal, NotSaved};
 use crate::lock::Locked;

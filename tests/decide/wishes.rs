@@ -100,6 +100,29 @@ fn a_retry_of_a_cancelled_run_is_answered_in_words() {
     assert_eq!(said.message.matches("not retried, because this run was cancelled").count(), 1);
 }
 
+/// Guards against a rerunToken that seems to do nothing: the cancel of an earlier run still stands.
+#[test]
+fn a_run_that_is_asked_for_while_cancel_is_true_says_what_to_do() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.asked.suspend = true;
+    desk.wake();
+    let mut cancelled = |token: &str, cancel: bool| {
+        desk.asked.rerun_token = token.to_owned();
+        desk.asked.cancel = cancel;
+        desk.pass(1);
+        desk.asked.cancel = true;
+        desk.pass(1);
+        assert_eq!(desk.ending(), Some(Ending::Failed(Failure::Cancelled)));
+        (desk.stage.run, summary(&desk.plan, &desk.stage).message)
+    };
+    assert_eq!(cancelled("", false), (1, "cancelled before it started".to_owned()));
+    let (run, message) = cancelled("again", true);
+    assert_eq!(run, 2);
+    assert!(message.contains("spec.cancel was true when this run was asked for"), "{message}");
+    assert!(message.contains("give a new rerunToken"), "{message}");
+    assert_eq!(cancelled("once more", false), (3, "cancelled before it started".to_owned()));
+}
+
 #[test]
 fn a_run_that_could_not_begin_is_resolved_as_attempt_0() {
     let mut desk = Desk::running(Idempotency::NonIdempotent);

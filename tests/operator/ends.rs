@@ -47,6 +47,23 @@ async fn an_exit_code_is_a_failure_with_its_evidence() {
     assert!(note.contains("exit code 3") && !note.contains("failing"), "{note}");
 }
 
+/// Guards whoever reads the fields of output without asking whether they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fields_of_output_are_there_before_a_command_starts_and_when_it_says_nothing() {
+    let world = World::new().await;
+    world.command("held", json!({"command": ["true"], "suspend": true})).await;
+    world.command("silent", json!({"command": ["true"]})).await;
+    let none = json!({
+        "stdout": {"bytes": 0, "tail": "", "truncated": false},
+        "stderr": {"bytes": 0, "tail": "", "truncated": false},
+        "open": false,
+    });
+    let held = world.shows("held", "Pending", "Suspended").await;
+    assert_eq!(json!(held.status.unwrap().output), none);
+    let silent = world.shows("silent", "Succeeded", "Completed").await;
+    assert_eq!(json!(silent.status.unwrap().output), none);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_output_beyond_its_limit_is_marked_as_cut_in_status_and_log() {
     let world = World::new().await;
@@ -57,8 +74,14 @@ async fn direct_output_beyond_its_limit_is_marked_as_cut_in_status_and_log() {
     });
     world.command("wordy", spec).await;
     let object = world.shows("wordy", "Succeeded", "Completed").await;
-    let stdout = object.status.unwrap().output.unwrap().stdout;
+    let status = object.status.unwrap();
+    let stdout = status.output.unwrap().stdout;
     assert_eq!((stdout.bytes, stdout.truncated), (1024, true));
+    let cut = "stdout was cut after 1024 bytes, at output.sizeLimit";
+    let message = status.message.unwrap();
+    assert!(message.contains(cut), "{message}");
+    let note = world.tells("wordy", "OutputTruncated").await;
+    assert!(note.contains(cut), "{note}");
     world
         .reaches("the log says where it was cut", async || {
             let log = std::fs::read_to_string(world.log(0)).unwrap();

@@ -29,6 +29,7 @@ async fn a_missing_secret_of_a_host_heals_and_its_commands_go_on() {
     let world = World::new().await;
     world.declare_host_with("new", json!({"credentials": {"secretRef": {"name": "late"}}})).await;
     world.host_shows("new", "False", "SecretNotFound").await;
+    world.tells("new", "SecretNotFound").await;
     world.command("early", json!({"command": ["true"], "hostRef": {"name": "new"}})).await;
     world.shows("early", "Pending", "SecretNotFound").await;
     let key = world.sshd.private_key(crate::support::sshd::Kind::Ed25519).unwrap();

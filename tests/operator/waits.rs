@@ -33,6 +33,8 @@ async fn an_unknown_host_is_named_and_heals() {
     let spec = json!({"command": ["true"], "hostRef": {"name": "later"}});
     world.command("early", spec).await;
     let object = world.shows("early", "Pending", "HostNotFound").await;
+    let note = world.tells("early", "HostNotFound").await;
+    assert_eq!(Some(note), object.status.as_ref().unwrap().message);
     assert_eq!(condition(&object, "Accepted"), "False");
     world.declare_host("later").await;
     world.shows("early", "Succeeded", "Completed").await;

@@ -231,7 +231,15 @@ impl Turn<'_> {
                 self.end_run(Ending::Failed(Failure::Cancelled), message, Some(&fate));
             }
             None => {
-                let message = "cancelled before it started".to_owned();
+                // Cancel is final for a run: taking it back later would change nothing.
+                let at_once = self.stage.cancelled == self.stage.run_request_time;
+                let message = if at_once {
+                    "cancelled before it started: spec.cancel was true when this run was asked \
+                     for; take it out of the spec, then give a new rerunToken"
+                } else {
+                    "cancelled before it started"
+                };
+                let message = message.to_owned();
                 self.end_run(Ending::Failed(Failure::Cancelled), message, None);
             }
         }

@@ -204,7 +204,7 @@ fn shown(stage: &Stage, tail: &str) -> RemoteCommandStatus {
         to_be_followed: false,
         record: record(stage).unwrap(),
         summary: &summary(&plan, stage),
-        output: Some(output),
+        output,
         previous: None,
         now: THEN,
     };

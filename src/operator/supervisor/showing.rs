@@ -56,6 +56,7 @@ impl Supervisor {
                 return None;
             }
         };
+        entry.ledger.remind(object);
         let shown = entry.ledger.shown();
         if status == *shown {
             return None;

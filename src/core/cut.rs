@@ -1,10 +1,10 @@
-//! Output that is not all there because the host keeps no more of it.
+//! Output that is not all there: the host keeps no more of it, or its end did not come.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::record::{OutputSeen, StreamSeen};
+use super::record::{OutputSeen, StreamSeen};
 
 /// Where each stream was cut: how many bytes of it there are. At least one of them was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ impl Cut {
         let (stdout, stderr) = (cut(&seen.stdout), cut(&seen.stderr));
         (stdout.is_some() || stderr.is_some()).then_some(Self { stdout, stderr, limit })
     }
+
+    /// Whether `output.sizeLimit` is why, so that raising it helps.
+    pub fn is_by_limit(&self) -> bool {
+        self.stdout.max(self.stderr).is_some_and(|end| end >= self.limit)
+    }
 }
 
 impl std::error::Error for Cut {}
@@ -34,7 +39,6 @@ impl fmt::Display for Cut {
         write!(f, "its output is not all there:")?;
         let ends = [("stdout", self.stdout), ("stderr", self.stderr)];
         let cut = ends.iter().filter_map(|(name, end)| Some((name, (*end)?)));
-        let limited = cut.clone().any(|(_, end)| end >= self.limit);
         let each: Vec<String> = cut
             .map(|(name, end)| {
                 if end >= self.limit {
@@ -44,8 +48,7 @@ impl fmt::Display for Cut {
                 }
             })
             .collect();
-        write!(f, "{}", each.join(","))?;
-        if limited { write!(f, "; raise it, and --new-run asks for another run") } else { Ok(()) }
+        write!(f, "{}", each.join(","))
     }
 }
 
@@ -65,7 +68,7 @@ mod tests {
         assert_eq!(
             told.unwrap_or_default(),
             "its output is not all there: stdout was cut after 10 bytes, at output.sizeLimit, \
-             stderr may lack what came after 3 bytes; raise it, and --new-run asks for another run"
+             stderr may lack what came after 3 bytes"
         );
     }
 }
