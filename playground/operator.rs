@@ -11,15 +11,17 @@ use crate::support::plane::{Recipe, free_ports};
 use crate::support::program::Program;
 use crate::support::{Result, programs};
 
-/// The user and the namespace that `deploy/rbac.yaml` speaks of.
-const USER: &str = "remote-command-operator";
+/// The ServiceAccount and the namespace that `deploy/rbac.yaml` speaks of.
+const USER: &str = "system:serviceaccount:remote-command:remote-command-operator";
 const NAMESPACE: &str = "remote-command";
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Gives the operator its rights.
+/// Gives the operator its rights, and says who may use which hosts.
 pub async fn allow(plane: &Recipe) -> Result<()> {
-    let rights = programs::root().join("deploy/rbac.yaml").display().to_string();
-    plane.kubectl(&["apply", "--filename", &rights]).await?;
+    for file in ["deploy/rbac.yaml", "deploy/policies.yaml"] {
+        let path = programs::root().join(file).display().to_string();
+        plane.kubectl(&["apply", "--filename", &path]).await?;
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod fences;
 mod generated;
 mod kubectl;
 mod pace;
+mod policies;
 mod resolution;
 #[path = "../support/mod.rs"]
 mod support;

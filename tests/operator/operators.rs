@@ -8,8 +8,8 @@ use super::{World, allow_leases};
 use crate::support::link::Link;
 use crate::support::program::Program;
 
-/// The user whose rights `deploy/rbac.yaml` grants.
-const OPERATOR: &str = "remote-command-operator";
+/// The ServiceAccount to which `deploy/rbac.yaml` gives rights, as the API server names it.
+const OPERATOR: &str = "system:serviceaccount:remote-command:remote-command-operator";
 
 impl World {
     /// Starts another operator with a state directory of its own.

@@ -91,11 +91,12 @@ async fn a_secret_that_the_operator_may_not_read_is_named_and_heals_when_it_may(
     let path = world.file("rights.yaml");
     std::fs::write(&path, rights).unwrap();
     world.plane.kubectl(&["apply", "-f", &path.display().to_string()]).await.unwrap();
-    let (namespace, subject) = (world.namespace.as_str(), format!("--user={user}"));
+    let account = format!("remote-command:{user}");
+    let (namespace, subject) = (world.namespace.as_str(), format!("--serviceaccount={account}"));
     let binding = ["create", "rolebinding", "leases", "-n", namespace, &subject];
     let binding = [&binding[..], &["--role=remote-command-operator"]].concat();
     world.plane.kubectl(&binding).await.unwrap();
-    world.start_operator_as(&user);
+    world.start_operator_as(&format!("system:serviceaccount:{account}"));
 
     world.secret("hidden", &[("key", "value")]).await;
     let from = json!({"secretKeyRef": {"name": "hidden", "key": "key"}});
