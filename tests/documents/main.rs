@@ -14,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use copy::{Copy, root};
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "docs/remotecommand.md",
     "docs/remotehost.md",
+    "docs/security.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
 ];
@@ -121,7 +122,7 @@ fn every_command_in_the_documents_works() {
 
     let playground = Playground(&copy);
     copy.type_in("make up");
-    for page in ["docs/remotehost.md", "docs/remotecommand.md"] {
+    for page in ["docs/remotehost.md", "docs/security.md", "docs/remotecommand.md"] {
         for block in blocks(page, "sh") {
             copy.type_in(&block);
         }
