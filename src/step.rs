@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::sleep;
-use zeroize::Zeroizing;
 
 use crate::core::action::{Action, Seen};
 use crate::core::decide::{Decision, Now, decide};
 use crate::core::fault::{Fault, Transient};
-use crate::core::plan::{Asked, Hold, HoldKind, Plan, Value, WORD_BYTES};
+use crate::core::plan::{Asked, Hold, HoldKind, Plan};
 use crate::core::stage::{Stage, after};
-use crate::host::{Host, Lookup, LookupError, Material, Recall, SecretValues};
+use crate::host::{Host, Lookup, LookupError, Material, Recall};
 use crate::journal::{Journal, NotSaved, save};
+use crate::material::{Unfit, material};
 
 /// How long a first run may be prepared before it is put on record that it is: mostly there is
 /// something else to be saved by then.
@@ -163,7 +163,7 @@ impl Step<'_> {
                 return Err(message);
             }
             Err(Unfit::Lookup(error)) => hold(&error),
-            Err(unusable @ Unfit::Unusable(_)) => Hold {
+            Err(unusable @ (Unfit::Unusable(_) | Unfit::Script(..))) => Hold {
                 kind: HoldKind::Invalid,
                 reason: "InvalidSpec".to_owned(),
                 message: unusable.to_string(),
@@ -198,69 +198,10 @@ pub fn hold(error: &LookupError) -> Hold {
         LookupError::SecretNotFound(_) => (HoldKind::Missing, "SecretNotFound"),
         LookupError::SecretKeyNotFound(..) => (HoldKind::Missing, "SecretKeyNotFound"),
         LookupError::ConfigMapNotFound(..) => (HoldKind::Missing, "ConfigMapNotFound"),
+        LookupError::Binary(..) => (HoldKind::Invalid, "InvalidSpec"),
         LookupError::Denied(..) => (HoldKind::Invalid, "PolicyDenied"),
         // Nothing is known to be wrong with what the user wrote.
         LookupError::Unavailable(_) => (HoldKind::Busy, "Queued"),
     };
     Hold { kind, reason: reason.to_owned(), message: error.to_string() }
-}
-
-/// Why the values that a launch needs are not at hand.
-#[derive(Debug, thiserror::Error)]
-pub enum Unfit {
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
-    /// No environment can hold it; named by where it comes from.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-/// Fetches the values that a launch of the plan needs.
-///
-/// # Errors
-/// The first that is missing or unusable, or a source that could not be asked.
-pub async fn material(plan: &Plan, lookup: &dyn Lookup) -> Result<Material, Unfit> {
-    let mut env = Vec::with_capacity(plan.program.env.len());
-    for (name, value) in &plan.program.env {
-        let bytes = fetch(value, lookup).await?;
-        fits(name, value, &bytes)?;
-        env.push((name.clone(), bytes));
-    }
-    let stdin = match &plan.program.stdin {
-        Some(value) => Some(fetch(value, lookup).await?),
-        None => None,
-    };
-    Ok(Material { env, stdin })
-}
-
-/// Whether a variable can have this value: the kernel takes `NAME=value` as one word.
-fn fits(name: &str, value: &Value, bytes: &[u8]) -> Result<(), Unfit> {
-    let source = match value {
-        Value::Literal(_) => "its value".to_owned(),
-        Value::SecretKey { name, key } => format!("key {key:?} of secret {name:?}"),
-        Value::ConfigMapKey { name, key } => format!("key {key:?} of config map {name:?}"),
-    };
-    let length = name.len().saturating_add(1).saturating_add(bytes.len());
-    let flaw = if bytes.contains(&0) {
-        "holds a NUL byte, which no variable can have".to_owned()
-    } else if length > WORD_BYTES {
-        format!("makes {length} bytes; a variable has at most {WORD_BYTES}")
-    } else {
-        return Ok(());
-    };
-    Err(Unfit::Unusable(format!("variable {name} cannot be set: {source} {flaw}")))
-}
-
-async fn fetch(value: &Value, lookup: &dyn Lookup) -> Result<Zeroizing<Vec<u8>>, LookupError> {
-    match value {
-        Value::Literal(text) => Ok(Zeroizing::new(text.clone().into_bytes())),
-        Value::SecretKey { name, key } => {
-            let mut values: SecretValues = lookup.secret(name).await?;
-            let missing = || LookupError::SecretKeyNotFound(name.clone(), key.clone());
-            values.remove(key).ok_or_else(missing)
-        }
-        Value::ConfigMapKey { name, key } => {
-            Ok(Zeroizing::new(lookup.config_map(name, key).await?))
-        }
-    }
 }

@@ -15,7 +15,7 @@ use direct::{Machine, direct_of, entry, plan, value};
 use odd::{Launch, Odd, Server};
 use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason};
 use remote_command::core::fault::{Cause, Standing, Transient};
-use remote_command::core::plan::{Direct, Execution, Plan, Verify};
+use remote_command::core::plan::{Direct, Execution, Plan, Value, Verify};
 use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, StartFailure};
 use remote_command::host::hosts::Hosts;
 use remote_command::host::spools::Spools;
@@ -33,6 +33,10 @@ fn sweep() -> Action {
 
 const NASTY: &str = " $HOME `id` $(id) \\n 'x' \"y\" ; & | * ? ~ ! \t é\n\n--x\n";
 
+fn text(script: &str) -> Value {
+    Value::Literal(script.to_owned())
+}
+
 #[tokio::test]
 async fn nothing_is_parsed_by_any_login_shell() {
     let shells = [("sh", "dash"), ("bash", "bash"), ("fish", "fish"), ("tcsh", "tcsh")];
@@ -45,7 +49,7 @@ async fn nothing_is_parsed_by_any_login_shell() {
         let mut plan = plan(&["/bin/sh", "-c", print, "sh", NASTY, "", "-n"]);
         plan.program.working_directory = Some("/usr".to_owned());
         let env = vec![("V".to_owned(), value(NASTY)), ("W".to_owned(), value("=a b"))];
-        let material = Material { env, stdin: Some(value("from stdin\n")) };
+        let material = Material { env, stdin: Some(value("from stdin\n")), ..Material::default() };
         let (code, out, err) = machine.run(&plan, 1, material).await;
         let wanted = format!("[{NASTY}][][-n][{NASTY}]from stdin\n/usr\n");
         assert_eq!((code, out, err), (6, wanted, "=a b".to_owned()), "{shell}");
@@ -60,8 +64,8 @@ async fn a_script_is_run_by_its_interpreter_and_reads_the_commands_stdin() {
     let machine = Machine::of(&hosts, &sshd);
     let mut plan = plan(&["/bin/bash", "-u"]);
     let lines = "read -r first\n\necho \"got $first\"\n# 'quotes\" do not matter\nexit 11";
-    plan.program.script = Some(lines.to_owned());
-    let material = Material { env: Vec::new(), stdin: Some(value("one\ntwo\n")) };
+    plan.program.script = Some(text(lines));
+    let material = Material { stdin: Some(value("one\ntwo\n")), ..Material::default() };
     let (code, out, err) = machine.run(&plan, 1, material).await;
     assert_eq!((code, out.as_str(), err.as_str()), (11, "got one\n", ""));
 }
@@ -252,7 +256,7 @@ async fn a_script_that_ends_by_a_signal_is_told_with_it_and_its_shell_says_nothi
     let ends = [("KILL", 137, ""), ("TERM", 143, ""), ("KILL", 137, long.as_str())];
     for (attempt, (signal, code, head)) in (1..).zip(ends) {
         let mut plan = plan(&["/bin/sh"]);
-        plan.program.script = Some(format!("{head}echo up; kill -{signal} $$; echo never"));
+        plan.program.script = Some(text(&format!("{head}echo up; kill -{signal} $$; echo never")));
         let (exit, out, err) = machine.exit(&plan, attempt, Material::default()).await;
         assert_eq!((exit.code(), exit.signal()), (code, Some(signal)), "{}", head.len());
         assert_eq!((out.as_str(), err.as_str()), ("up\n", ""), "{}", head.len());
@@ -268,7 +272,7 @@ async fn a_script_that_tidies_up_when_it_is_stopped_has_the_last_word() {
     let machine = Machine::of(&hosts, &sshd);
     let mut plan = plan(&["/bin/sh"]);
     plan.program.script =
-        Some("trap 'echo tidied; exit 3' TERM; echo up; while :; do sleep 0.1; done\n".to_owned());
+        Some(text("trap 'echo tidied; exit 3' TERM; echo up; while :; do sleep 0.1; done\n"));
     let entry = entry(1, Kind::Command);
     machine.launch(&plan, &entry).await;
     until(LIMIT, "up", async || machine.output(&entry, Stream::Stdout).await == "up\n")
@@ -290,7 +294,7 @@ async fn what_cannot_be_started_is_told_apart_from_a_command_that_ended() {
     let hosts = Hosts::new();
     let machine = Machine::of(&hosts, &sshd);
     let mut searched = plan(&["group"]);
-    searched.program.script = Some("true".to_owned());
+    searched.program.script = Some(text("true"));
     let cases = [
         (plan(&["/nowhere/program"]), "", 127, CommandNotFound, "/nowhere/program: no such"),
         (plan(&["no-such-program"]), "", 127, CommandNotFound, "no-such-program: no such"),
@@ -305,7 +309,8 @@ async fn what_cannot_be_started_is_told_apart_from_a_command_that_ended() {
     for (attempt, (mut plan, directory, code, start, words)) in (1..).zip(cases) {
         plan.program.working_directory = Some(directory.to_owned()).filter(|d| !d.is_empty());
         let path = ("PATH".to_owned(), value("/usr/bin:/bin:"));
-        let material = Material { env: vec![path], stdin: Some(value("unread")) };
+        let material =
+            Material { env: vec![path], stdin: Some(value("unread")), ..Material::default() };
         let (exit, out, err) = machine.exit(&plan, attempt, material).await;
         assert_eq!((exit.code(), exit.start_failure()), (code, start), "{words}: {err}");
         assert_eq!(out, "", "{words}");
@@ -336,7 +341,8 @@ async fn what_the_host_refuses_to_start_is_no_exit_code() {
     ];
     for (attempt, (env, reason)) in (1..).zip(cases) {
         let entry = entry(attempt, Kind::Command);
-        let seen = machine.launch_with(&plan, &entry, Material { env, stdin: None }).await;
+        let seen =
+            machine.launch_with(&plan, &entry, Material { env, ..Material::default() }).await;
         match (reason, seen) {
             (Some(reason), DirectSeen::NeverStarted(fault)) => assert_eq!(fault.reason(), reason),
             (None, _) => {
@@ -365,7 +371,7 @@ async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_sta
         std::fs::write(sshd.home().join(".bashrc"), format!("ulimit -u {most}\n")).unwrap();
         let mut plan = plan(&["/bin/sh"]);
         // Too long for a pipe of the shell's own, so that it needs a process to write it.
-        plan.program.script = Some(format!("{says}\n#{}\n", "x".repeat(100_000)));
+        plan.program.script = Some(text(&format!("{says}\n#{}\n", "x".repeat(100_000))));
         let entry = entry(most, Kind::Command);
         match machine.launch(&plan, &entry).await {
             DirectSeen::NeverStarted(fault) => {
@@ -422,7 +428,7 @@ async fn run_as_becomes_that_user_or_starts_nothing() {
     let mut plan = plan(&["/bin/sh", "-c", print]);
     plan.program.run_as = Some("nobody".to_owned());
     let env = || vec![("V".to_owned(), value(NASTY))];
-    let material = || Material { env: env(), stdin: Some(value("in")) };
+    let material = || Material { env: env(), stdin: Some(value("in")), ..Material::default() };
 
     let sshd = Sshd::start(Options::default()).unwrap();
     let hosts = Hosts::new();

@@ -9,7 +9,7 @@ use super::host::{HostRef, RemoteHostSpec};
 use super::limits::{Output, Retry, Timeouts};
 use super::rules;
 use super::status::RemoteCommandStatus;
-use super::value::{EnvVar, Stdin};
+use super::value::{EnvVar, Stdin, ValueSource};
 
 /// What to run, where, and within which bounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -56,6 +56,7 @@ use super::value::{EnvVar, Stdin};
 #[x_kube(validation = rules::immutable("managedBy"))]
 #[x_kube(validation = rules::frozen("hostRef"), validation = rules::frozen("host"))]
 #[x_kube(validation = rules::frozen("command"), validation = rules::frozen("script"))]
+#[x_kube(validation = rules::frozen("scriptFrom"))]
 #[x_kube(validation = rules::frozen("interpreter"), validation = rules::frozen("env"))]
 #[x_kube(validation = rules::frozen("stdin"), validation = rules::frozen("workingDirectory"))]
 #[x_kube(validation = rules::frozen("runAs"), validation = rules::frozen("execution"))]
@@ -70,17 +71,26 @@ pub struct RemoteCommandSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<RemoteHostSpec>,
     /// The program and its arguments. No shell reads them: $VAR, $(VAR), globs and quotes arrive
-    /// as they are written. At most 256 words of 128 KiB each. Exactly one of command and script.
+    /// as they are written. At most 256 words of 128 KiB each. Exactly one of command,
+    /// script and scriptFrom.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[schemars(inner(length(max = 131_071), regex(pattern = rules::NO_NUL)))]
     pub command: Option<Vec<String>>,
-    /// Text of a script, run by the interpreter from a private file. At most 256 KiB. Exactly
-    /// one of command and script.
+    /// Text of a script, run from a private file by interpreter, or else by what its own first
+    /// line names after #!, or else by /bin/sh. At most 256 KiB. Exactly one of command, script
+    /// and scriptFrom.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144), regex(pattern = rules::NO_NUL))]
     pub script: Option<String>,
-    /// The program that runs the script, and its arguments. Only with script. Unset: /bin/sh.
+    /// Where the text of a script is read from at each launch, instead of script: at most 1 MiB,
+    /// with execution Direct 256 KiB. Of a ConfigMap only what is in its data. Exactly one of
+    /// command, script and scriptFrom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script_from: Option<ValueSource>,
+    /// The program that runs the script, and its arguments, whatever the script's first line
+    /// says. Only with script and scriptFrom. Unset: what the script's first line names after
+    /// #!, as Linux reads it (all that follows the program is one argument), or else /bin/sh.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[schemars(inner(length(min = 1, max = 4096), regex(pattern = rules::NO_NUL)))]
@@ -188,14 +198,14 @@ pub enum Execution {
 #[serde(rename_all = "camelCase")]
 pub struct Direct {
     /// Posix: the account has a POSIX shell. None: the words go to the device as they are; they
-    /// may hold letters, digits and _@%+=:,./- only, and script, env, stdin, workingDirectory and
-    /// runAs are refused. Default Posix.
+    /// may hold letters, digits and _@%+=:,./- only, and script, scriptFrom, env, stdin,
+    /// workingDirectory and runAs are refused. Default Posix.
     #[serde(default)]
     pub shell: DirectShell,
     /// True when the account runs one fixed command whatever is asked for: exactly one exec per
     /// attempt, and none for checks. The words of command are sent as they are (it may read them
     /// as SSH_ORIGINAL_COMMAND), with characters as for shell None, and stdin follows. script,
-    /// env, workingDirectory, runAs and idempotency Verifiable are refused. Default false.
+    /// scriptFrom, env, workingDirectory, runAs and idempotency Verifiable are refused. Default false.
     #[serde(default)]
     pub forced_command: bool,
 }

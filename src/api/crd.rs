@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{RemoteCommand, RemoteHost};
 
 /// Grows with every change of a definition that this program relies on.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The annotation of a definition that holds its [`SCHEMA_VERSION`].
 pub const SCHEMA_VERSION_ANNOTATION: &str = "remotecommand.dev/schema-version";

@@ -5,10 +5,7 @@ use std::time;
 
 use super::duration::{Duration, InvalidDuration};
 use super::quantity::InvalidQuantity;
-use crate::core::plan::WORD_BYTES;
-
-/// The most bytes a script or standard input written in a spec can have.
-pub const TEXT_BYTES: usize = 262_144;
+use crate::core::plan::{TEXT_BYTES, WORD_BYTES};
 
 /// Why a spec cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +29,11 @@ pub enum InvalidSpec {
     #[error("{field} has {bytes} bytes; an argument or variable has at most {WORD_BYTES}")]
     LongWord { field: String, bytes: usize },
     /// More bytes than a text written in a spec can have.
-    #[error("{field} has {bytes} bytes; it has at most {TEXT_BYTES}: put more into a file")]
-    LongText { field: &'static str, bytes: usize },
+    #[error(
+        "{field} has {bytes} bytes; it has at most {TEXT_BYTES}: put more into a ConfigMap or a \
+         Secret, and name that in {instead}"
+    )]
+    LongText { field: &'static str, bytes: usize, instead: &'static str },
     /// A NUL byte where the host's kernel would cut the text.
     #[error("{field} holds a NUL byte, which no argument, variable or path can have")]
     Nul { field: String },
@@ -115,7 +115,13 @@ pub(super) fn variable(number: usize, name: &str, value: &str) -> Result<(), Inv
     if bytes > WORD_BYTES { Err(InvalidSpec::LongWord { field, bytes }) } else { Ok(()) }
 }
 
-pub(super) fn text(field: &'static str, text: &str) -> Result<(), InvalidSpec> {
+/// A text that is written in the spec `instead` of being read from elsewhere.
+pub(super) fn text(
+    field: &'static str,
+    text: &str,
+    instead: &'static str,
+) -> Result<(), InvalidSpec> {
     let bytes = text.len();
-    if bytes > TEXT_BYTES { Err(InvalidSpec::LongText { field, bytes }) } else { Ok(()) }
+    let wrong = InvalidSpec::LongText { field, bytes, instead };
+    if bytes > TEXT_BYTES { Err(wrong) } else { Ok(()) }
 }

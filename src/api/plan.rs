@@ -83,13 +83,18 @@ fn fits_together(spec: &RemoteCommandSpec) -> Result<(), InvalidSpec> {
     let repeatable = spec.idempotency != Idempotency::NonIdempotent;
     let direct = spec.execution == Execution::Direct;
     let codes = spec.retry.exit_codes.as_deref().unwrap_or_default();
-    rule(spec.interpreter.is_none() || spec.script.is_some(), sentences::INTERPRETER_NEEDS_SCRIPT)?;
+    let script = has_script(spec);
+    rule(spec.interpreter.is_none() || script, sentences::INTERPRETER_NEEDS_SCRIPT)?;
     rule(spec.verify.is_some() == verifiable, sentences::VERIFY_WITH_VERIFIABLE)?;
     rule(direct || spec.direct.is_none(), sentences::DIRECT_WITH_DIRECT)?;
     rule(!spec.retry.may_overlap || (direct && repeatable), sentences::OVERLAP)?;
     rule(repeatable || codes.is_empty(), sentences::NO_REPEAT)?;
     let both = codes.iter().any(|code| spec.success_exit_codes.contains(code));
     rule(!both, sentences::EXIT_CODES_DISJOINT)
+}
+
+fn has_script(spec: &RemoteCommandSpec) -> bool {
+    spec.script.is_some() || spec.script_from.is_some()
 }
 
 fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
@@ -107,7 +112,7 @@ fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
     let mut programs = [Some(words)].into_iter().chain(others).flatten().filter_map(<[_]>::first);
     rule(!programs.any(|program| program.starts_with('-')), sentences::DIRECT_PROGRAM)?;
     if forced_command {
-        let environment = spec.script.is_some()
+        let environment = has_script(spec)
             || spec.env.is_some()
             || spec.working_directory.is_some()
             || spec.run_as.is_some();
@@ -116,7 +121,7 @@ fn execution(spec: &RemoteCommandSpec) -> Result<plan::Execution, InvalidSpec> {
         invalid::bare_words("spec.command", words)?;
     }
     if no_shell {
-        let environment = spec.script.is_some()
+        let environment = has_script(spec)
             || spec.env.is_some()
             || spec.stdin.is_some()
             || spec.working_directory.is_some()
@@ -181,20 +186,19 @@ fn retry(spec: &RemoteCommandSpec) -> Result<plan::Retry, InvalidSpec> {
 }
 
 fn program(spec: &RemoteCommandSpec) -> Result<plan::Program, InvalidSpec> {
-    let (argv, script) = match (&spec.command, &spec.script) {
-        (Some(command), None) => {
+    let (argv, script) = match (&spec.command, &spec.script, &spec.script_from) {
+        (Some(command), None, None) => {
             invalid::words("spec.command", command)?;
             (command.clone(), None)
         }
-        (None, Some(script)) => {
-            invalid::text("spec.script", script)?;
+        (None, Some(script), None) => {
+            invalid::text("spec.script", script, "spec.scriptFrom")?;
             invalid::no_nul("spec.script", script)?;
-            let interpreter = spec.interpreter.clone();
-            let interpreter = interpreter.unwrap_or_else(|| vec!["/bin/sh".to_owned()]);
-            invalid::words("spec.interpreter", &interpreter)?;
-            (interpreter, Some(script.clone()))
+            let text = plan::Value::Literal(script.clone());
+            (interpreter(spec)?, Some(text))
         }
-        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::Rule(sentences::ONE_PROGRAM)),
+        (None, None, Some(source)) => (interpreter(spec)?, Some(named(source)?)),
+        _ => return Err(InvalidSpec::Rule(sentences::ONE_PROGRAM)),
     };
     if let Some(directory) = &spec.working_directory {
         invalid::no_nul("spec.workingDirectory", directory)?;
@@ -218,6 +222,16 @@ fn program(spec: &RemoteCommandSpec) -> Result<plan::Program, InvalidSpec> {
     })
 }
 
+/// None where the script itself is to say: that is asked at launch only, so that what it says
+/// never counts for an attempt that is under way.
+fn interpreter(spec: &RemoteCommandSpec) -> Result<Vec<String>, InvalidSpec> {
+    let words = spec.interpreter.as_deref().unwrap_or_default();
+    if spec.interpreter.is_some() {
+        invalid::words("spec.interpreter", words)?;
+    }
+    Ok(words.to_vec())
+}
+
 fn variables(env: &[EnvVar]) -> Result<Vec<(String, plan::Value)>, InvalidSpec> {
     let mut variables = Vec::with_capacity(env.len());
     for (number, variable) in env.iter().enumerate() {
@@ -230,16 +244,20 @@ fn variables(env: &[EnvVar]) -> Result<Vec<(String, plan::Value)>, InvalidSpec> 
 }
 
 fn stdin(stdin: &Stdin) -> Result<plan::Value, InvalidSpec> {
-    invalid::text("spec.stdin", stdin.value.as_deref().unwrap_or_default())?;
+    let written = stdin.value.as_deref().unwrap_or_default();
+    invalid::text("spec.stdin", written, "spec.stdin.valueFrom")?;
     value(stdin.value.as_ref(), stdin.value_from.as_ref())
 }
 
 fn value(written: Option<&String>, from: Option<&ValueSource>) -> Result<plan::Value, InvalidSpec> {
-    let source = match (written, from) {
-        (Some(text), None) => return Ok(plan::Value::Literal(text.clone())),
-        (None, Some(source)) => source,
-        (Some(_), Some(_)) | (None, None) => return Err(InvalidSpec::Rule(sentences::ONE_VALUE)),
-    };
+    match (written, from) {
+        (Some(text), None) => Ok(plan::Value::Literal(text.clone())),
+        (None, Some(source)) => named(source),
+        (Some(_), Some(_)) | (None, None) => Err(InvalidSpec::Rule(sentences::ONE_VALUE)),
+    }
+}
+
+fn named(source: &ValueSource) -> Result<plan::Value, InvalidSpec> {
     match (source.secret_key_ref.clone(), source.config_map_key_ref.clone()) {
         (Some(at), None) => Ok(plan::Value::SecretKey { name: at.name, key: at.key }),
         (None, Some(at)) => Ok(plan::Value::ConfigMapKey { name: at.name, key: at.key }),
@@ -290,6 +308,8 @@ struct Frozen<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     script: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    script_from: &'a Option<ValueSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     interpreter: &'a Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     env: &'a Option<Vec<EnvVar>>,
@@ -317,6 +337,7 @@ fn frozen_digest(spec: &RemoteCommandSpec) -> String {
         host: &spec.host,
         command: &spec.command,
         script: &spec.script,
+        script_from: &spec.script_from,
         interpreter: &spec.interpreter,
         env: &spec.env,
         stdin: &spec.stdin,

@@ -110,12 +110,16 @@ pub fn one_host() -> Rule {
 }
 
 pub fn one_program() -> Rule {
-    rule("has(self.command) != has(self.script)", "", say::ONE_PROGRAM)
+    rule(
+        "[has(self.command), has(self.script), has(self.scriptFrom)].exists_one(given, given)",
+        "",
+        say::ONE_PROGRAM,
+    )
 }
 
 pub fn interpreter_needs_script() -> Rule {
     rule(
-        "!has(self.interpreter) || has(self.script)",
+        "!has(self.interpreter) || has(self.script) || has(self.scriptFrom)",
         ".interpreter",
         say::INTERPRETER_NEEDS_SCRIPT,
     )
@@ -140,8 +144,8 @@ pub fn direct_with_direct() -> Rule {
 
 pub fn no_shell_no_environment() -> Rule {
     rule(
-        "!has(self.direct) || self.direct.shell != 'None' || (!has(self.script) && !has(self.env) \
-         && !has(self.stdin) && !has(self.workingDirectory) && !has(self.runAs))",
+        "!has(self.direct) || self.direct.shell != 'None' || (!has(self.script) \
+         && !has(self.scriptFrom) && !has(self.env) && !has(self.stdin) && !has(self.workingDirectory) && !has(self.runAs))",
         ".direct.shell",
         say::NO_SHELL,
     )
@@ -149,8 +153,8 @@ pub fn no_shell_no_environment() -> Rule {
 
 pub fn forced_command_alone() -> Rule {
     rule(
-        "!has(self.direct) || !self.direct.forcedCommand || (!has(self.script) && !has(self.env) \
-         && !has(self.workingDirectory) && !has(self.runAs))",
+        "!has(self.direct) || !self.direct.forcedCommand || (!has(self.script) \
+         && !has(self.scriptFrom) && !has(self.env) && !has(self.workingDirectory) && !has(self.runAs))",
         ".direct.forcedCommand",
         say::FORCED_COMMAND,
     )

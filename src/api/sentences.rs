@@ -9,11 +9,13 @@ pub const SOME_HOST_KEY: &str = "\
     at least one of knownHosts, configMapKeyRef and fingerprints is required: \
     ssh-keyscan HOST prints known_hosts lines";
 pub const ONE_SOURCE: &str =
-    "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom";
+    "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom and scriptFrom";
 pub const BACKOFF_ORDER: &str = "spec.retry.backoff.initial is at most spec.retry.backoff.max";
 pub const ONE_HOST: &str = "exactly one of spec.hostRef and spec.host is required";
-pub const ONE_PROGRAM: &str = "exactly one of spec.command and spec.script is required";
-pub const INTERPRETER_NEEDS_SCRIPT: &str = "spec.interpreter goes with spec.script only";
+pub const ONE_PROGRAM: &str =
+    "exactly one of spec.command, spec.script and spec.scriptFrom is required";
+pub const INTERPRETER_NEEDS_SCRIPT: &str =
+    "spec.interpreter goes with spec.script and spec.scriptFrom only";
 pub const PROGRAM_NAMED: &str =
     "the first word of spec.command and of spec.verify.command is a program: it is not empty";
 pub const VERIFY_WITH_VERIFIABLE: &str =
@@ -21,10 +23,10 @@ pub const VERIFY_WITH_VERIFIABLE: &str =
 pub const DIRECT_WITH_DIRECT: &str = "spec.direct goes with spec.execution Direct only";
 pub const NO_SHELL: &str = "\
     with spec.direct.shell None there is only spec.command: without a shell, script, \
-    env, stdin, workingDirectory and runAs cannot be carried out";
+    scriptFrom, env, stdin, workingDirectory and runAs cannot be carried out";
 pub const FORCED_COMMAND: &str = "\
     with spec.direct.forcedCommand there are only spec.command and spec.stdin: what the account \
-    runs is fixed, so script, env, workingDirectory and runAs cannot be carried out";
+    runs is fixed, so script, scriptFrom, env, workingDirectory and runAs cannot be carried out";
 pub const FORCED_CHECK: &str = "\
     spec.direct.forcedCommand does not go with spec.idempotency Verifiable: a check would run the \
     account's command; choose Idempotent or NonIdempotent";

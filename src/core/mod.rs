@@ -15,6 +15,7 @@ pub mod cut;
 pub mod decide;
 pub mod fault;
 pub mod foreign;
+pub mod interpreter;
 pub mod outcome;
 pub mod phase;
 pub mod plan;

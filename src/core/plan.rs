@@ -52,6 +52,13 @@ impl Direct {
 /// `MAX_ARG_STRLEN` with its closing NUL).
 pub const WORD_BYTES: usize = 131_071;
 
+/// The most bytes of a script or standard input that is written in a spec, and of any script of
+/// a Direct command: the account's shell takes that one in line by line.
+pub const TEXT_BYTES: usize = 262_144;
+
+/// The most bytes of a script that is read from elsewhere: what a Secret or a ConfigMap holds.
+pub const SCRIPT_BYTES: usize = 1_048_576;
+
 /// The bounds on every wait `decide` knows about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -146,10 +153,11 @@ impl Plan {
 /// What runs on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// The words; for a script: the interpreter's words, the script goes beside them.
+    /// The words; for a script: the interpreter's words, or none where the script's own first
+    /// line is to say, which is read at launch. The script goes beside them.
     pub argv: Vec<String>,
-    /// Script text, handed to the interpreter as a file; `None` for a plain command.
-    pub script: Option<String>,
+    /// The script, handed to the interpreter as a file; `None` for a plain command.
+    pub script: Option<Value>,
     pub env: Vec<(String, Value)>,
     pub stdin: Option<Value>,
     pub working_directory: Option<String>,

@@ -1,8 +1,10 @@
 //! What a launch is given: the plan's words with the values fetched for it.
 
+use zeroize::Zeroizing;
+
 use super::Material;
 use crate::core::action::Kind;
-use crate::core::plan::Plan;
+use crate::core::plan::{Plan, Program, Value};
 use crate::shim::wire::Inputs;
 
 /// What is missing of a launch, or cannot be handed to a process. Nothing was sent.
@@ -12,6 +14,8 @@ pub(super) enum NotCarried {
     NoCommand,
     #[error("there is no check to run")]
     NoCheck,
+    #[error("the script is not at hand")]
+    NoScript,
     #[error("no value was fetched for {0}")]
     NotFetched(String),
     #[error("an argument holds a NUL byte")]
@@ -25,7 +29,7 @@ pub(super) enum NotCarried {
 }
 
 /// Puts the plan's words and the fetched values together: those of all variables and of stdin,
-/// literal or not.
+/// literal or not, and of a script what the plan does not hold.
 ///
 /// # Errors
 /// [`NotCarried`].
@@ -34,7 +38,7 @@ pub(super) fn inputs(
     kind: Kind,
     material: Option<Material>,
 ) -> Result<Inputs, NotCarried> {
-    let Material { env, stdin } = material.unwrap_or_default();
+    let Material { env, stdin, script, interpreter } = material.unwrap_or_default();
     let program = &plan.program;
     for (name, _) in &program.env {
         if !env.iter().any(|(fetched, _)| fetched == name) {
@@ -45,17 +49,18 @@ pub(super) fn inputs(
         return Err(NotCarried::NotFetched("stdin".to_owned()));
     }
     let (argv, script, stdin, deadline) = match (kind, &plan.verify) {
-        (Kind::Verify, Some(verify)) => (&verify.command, None, None, verify.timeout),
+        (Kind::Verify, Some(verify)) => (verify.command.as_slice(), None, None, verify.timeout),
         (Kind::Verify, None) => return Err(NotCarried::NoCheck),
         (Kind::Command, _) => {
-            (&program.argv, program.script.as_ref(), stdin, plan.limits.execution)
+            let script = script_of(program, script)?;
+            (words(program, &interpreter), script, stdin, plan.limits.execution)
         }
     };
     let inputs = Inputs {
         argv: argv.iter().map(|word| word.clone().into_bytes()).collect(),
         env,
         working_directory: program.working_directory.clone().unwrap_or_default().into_bytes(),
-        script: script.map(|text| text.clone().into_bytes()),
+        script,
         stdin,
         output_limit: program.output_limit,
         deadline,
@@ -63,6 +68,25 @@ pub(super) fn inputs(
     };
     carried(&inputs)?;
     Ok(inputs)
+}
+
+/// The program's words: its own, or what its script chose.
+pub(super) fn words<'a>(program: &'a Program, interpreter: &'a [String]) -> &'a [String] {
+    if program.argv.is_empty() { interpreter } else { &program.argv }
+}
+
+/// The script, where there is to be one: the plan's own text, or what was fetched.
+pub(super) fn script_of(
+    program: &Program,
+    fetched: Option<Zeroizing<Vec<u8>>>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, NotCarried> {
+    match &program.script {
+        None => Ok(None),
+        Some(Value::Literal(text)) => Ok(Some(Zeroizing::new(text.clone().into_bytes()))),
+        Some(Value::SecretKey { .. } | Value::ConfigMapKey { .. }) => {
+            Ok(Some(fetched.ok_or(NotCarried::NoScript)?))
+        }
+    }
 }
 
 /// A process cannot be given a NUL, nor a variable by a name that is none.

@@ -127,6 +127,10 @@ pub struct Chunk {
 pub struct Material {
     pub env: Vec<(String, Zeroizing<Vec<u8>>)>,
     pub stdin: Option<Zeroizing<Vec<u8>>>,
+    /// A script that the plan only names.
+    pub script: Option<Zeroizing<Vec<u8>>>,
+    /// What the script's own first line chooses to run it, where the plan names nothing.
+    pub interpreter: Vec<String>,
 }
 
 /// Where Secrets and ConfigMaps of one namespace are looked up, by name, at the moment of use.
@@ -143,6 +147,15 @@ pub trait Lookup: Send + Sync {
     /// # Errors
     /// As for [`Lookup::secret`].
     async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError>;
+
+    /// One key of a ConfigMap, from its `data` only. The default is for sources that keep
+    /// nothing else.
+    ///
+    /// # Errors
+    /// As for [`Lookup::secret`], and [`LookupError::Binary`].
+    async fn config_map_text(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
+        self.config_map(name, key).await
+    }
 }
 
 /// A Secret's content, wiped when dropped.
@@ -157,6 +170,8 @@ pub enum LookupError {
     SecretKeyNotFound(String, String),
     #[error("config map {0:?} or its key {1:?} does not exist")]
     ConfigMapNotFound(String, String),
+    #[error("key {1:?} of config map {0:?} is in binaryData; text goes into data")]
+    Binary(String, String),
     /// It may be there; whoever gives out the rights has to let us read it.
     #[error("{0} may not be read: {1}")]
     Denied(String, String),

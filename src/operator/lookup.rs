@@ -43,6 +43,14 @@ impl Namespace {
         let found = bounded(api.get_metadata_opt(name)).await?;
         Ok(found.and_then(|map| map.metadata.resource_version))
     }
+
+    /// The ConfigMap that is to have `key`.
+    async fn whole_config_map(&self, name: &str, key: &str) -> Result<ConfigMap, LookupError> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
+        let found = bounded(api.get(name)).await;
+        let what = || format!("config map {name:?}");
+        found.map_err(|failure| why_not(failure, what(), || not_found(name, key)))
+    }
 }
 
 #[async_trait]
@@ -58,15 +66,26 @@ impl Lookup for Namespace {
     }
 
     async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
-        let missing = || LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned());
-        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.name);
-        let map = bounded(api.get(name))
-            .await
-            .map_err(|failure| why_not(failure, format!("config map {name:?}"), missing))?;
+        let map = self.whole_config_map(name, key).await?;
         let text = map.data.and_then(|mut values| values.remove(key)).map(String::into_bytes);
         let bytes = || map.binary_data.and_then(|mut values| values.remove(key));
-        text.or_else(|| bytes().map(|value| value.0)).ok_or_else(missing)
+        text.or_else(|| bytes().map(|value| value.0)).ok_or_else(|| not_found(name, key))
     }
+
+    async fn config_map_text(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
+        let map = self.whole_config_map(name, key).await?;
+        let text = map.data.and_then(|mut values| values.remove(key)).map(String::into_bytes);
+        let is_binary = map.binary_data.is_some_and(|values| values.contains_key(key));
+        let missing = || match is_binary {
+            true => LookupError::Binary(name.to_owned(), key.to_owned()),
+            false => not_found(name, key),
+        };
+        text.ok_or_else(missing)
+    }
+}
+
+fn not_found(name: &str, key: &str) -> LookupError {
+    LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned())
 }
 
 /// A missing object, one that we may not read, or a source that could not be asked.

@@ -39,7 +39,7 @@ pub struct Documents {
     commands: Vec<Written>,
     hosts: BTreeMap<Key, RemoteHost>,
     secrets: BTreeMap<Key, SecretValues>,
-    config_maps: BTreeMap<Key, BTreeMap<String, Vec<u8>>>,
+    config_maps: BTreeMap<Key, BTreeMap<String, Kept>>,
 }
 
 /// A command and where it is written.
@@ -51,6 +51,13 @@ pub struct Written {
     pub place: String,
     /// Absolute path of the file, or `stdin`.
     pub file: String,
+}
+
+/// A value of a ConfigMap, and whether it stands in its `binaryData`.
+#[derive(Clone, Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    is_binary: bool,
 }
 
 /// What is wrong with the files: one sentence per line.
@@ -341,12 +348,13 @@ fn decoded(
 }
 
 /// A ConfigMap's values: `data` as it is, `binaryData` in base64. No key is in both.
-fn config_map_values(node: &Node) -> Result<BTreeMap<String, Vec<u8>>, Vec<Problem>> {
-    let plain = texts(node, "data").map(|(name, text)| (name, text.into_bytes()));
+fn config_map_values(node: &Node) -> Result<BTreeMap<String, Kept>, Vec<Problem>> {
+    let kept = |text: String| Kept { bytes: text.into_bytes(), is_binary: false };
+    let plain = texts(node, "data").map(|(name, text)| (name, kept(text)));
     let mut values: BTreeMap<_, _> = plain.collect();
     for (name, encoded) in texts(node, "binaryData") {
         let bytes = decoded(node, ["binaryData", &name], &encoded, "data")?;
-        if values.insert(name.clone(), bytes).is_some() {
+        if values.insert(name.clone(), Kept { bytes, is_binary: true }).is_some() {
             let message = "is in data too";
             return Err(vec![problem(node, &format!("binaryData.{name}"), message)]);
         }
@@ -384,6 +392,12 @@ impl Namespace {
     fn key(&self, name: &str) -> Key {
         (self.name.clone(), name.to_owned())
     }
+
+    fn kept(&self, name: &str, key: &str) -> Result<&Kept, LookupError> {
+        let found = self.documents.config_maps.get(&self.key(name));
+        let missing = || LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned());
+        found.and_then(|values| values.get(key)).ok_or_else(missing)
+    }
 }
 
 #[async_trait]
@@ -394,9 +408,13 @@ impl Lookup for Namespace {
     }
 
     async fn config_map(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
-        let found = self.documents.config_maps.get(&self.key(name));
-        let value = found.and_then(|values| values.get(key)).cloned();
-        value.ok_or_else(|| LookupError::ConfigMapNotFound(name.to_owned(), key.to_owned()))
+        Ok(self.kept(name, key)?.bytes.clone())
+    }
+
+    async fn config_map_text(&self, name: &str, key: &str) -> Result<Vec<u8>, LookupError> {
+        let kept = self.kept(name, key)?;
+        let binary = || LookupError::Binary(name.to_owned(), key.to_owned());
+        if kept.is_binary { Err(binary()) } else { Ok(kept.bytes.clone()) }
     }
 }
 
@@ -429,6 +447,11 @@ mod tests {
         assert!(matches!(other.secret("s").await, Err(LookupError::SecretNotFound(_))));
         assert_eq!(other.config_map("m", "k").await.unwrap(), b"v");
         assert_eq!(other.config_map("m", "b").await.unwrap(), b"\xff\0");
+        assert_eq!(other.config_map_text("m", "k").await.unwrap(), b"v");
+        let binary = other.config_map_text("m", "b").await;
+        assert!(matches!(binary, Err(LookupError::Binary(..))));
+        let missing = other.config_map_text("m", "x").await;
+        assert!(matches!(missing, Err(LookupError::ConfigMapNotFound(..))));
         assert!(here.config_map("m", "k").await.is_err());
     }
 

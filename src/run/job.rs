@@ -9,7 +9,7 @@ use crate::core::plan::{Asked, Execution, Idempotency, Plan};
 use crate::core::sitting::Sitting;
 use crate::core::stage::Stage;
 use crate::host::{Lookup, Material};
-use crate::step;
+use crate::material::material;
 
 use super::documents::{BadInput, Documents, Key, Namespace, Written};
 use super::origin::{Change, Origin, digests};
@@ -242,7 +242,7 @@ impl Job {
 /// What a launch of it is given. Values that are nowhere in the files will not appear in them by
 /// waiting.
 async fn values(written: &Written, plan: &Plan, lookup: &dyn Lookup) -> Result<Material, BadInput> {
-    step::material(plan, lookup).await.map_err(|missing| written.wrong(&missing))
+    material(plan, lookup).await.map_err(|missing| written.wrong(&missing))
 }
 
 fn connection(documents: &Documents, written: &Written, local: bool) -> Result<String, BadInput> {

@@ -105,7 +105,11 @@ pub fn hops(connection: &str) -> Vec<Hop> {
 pub fn digests(key: &str, material: &Material) -> BTreeMap<String, String> {
     let env = material.env.iter().map(|(name, value)| (format!("variable {name}"), value));
     let stdin = material.stdin.iter().map(|value| ("stdin".to_owned(), value));
-    env.chain(stdin).map(|(name, value)| (name.clone(), digest(key, &name, value))).collect()
+    let script = material.script.iter().map(|value| ("script".to_owned(), value));
+    env.chain(stdin)
+        .chain(script)
+        .map(|(name, value)| (name.clone(), digest(key, &name, value)))
+        .collect()
 }
 
 /// HMAC-SHA-256 (RFC 2104) of a value and what it is given as, in lower-case hex.
@@ -125,7 +129,21 @@ mod tests {
 
     fn material(value: &str, stdin: &str) -> Material {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        Material { env: vec![("A".to_owned(), bytes(value))], stdin: Some(bytes(stdin)) }
+        let env = vec![("A".to_owned(), bytes(value))];
+        Material { env, stdin: Some(bytes(stdin)), ..Material::default() }
+    }
+
+    /// Guards against a script in a ConfigMap that is another and runs as if it were the same.
+    #[test]
+    fn another_script_from_elsewhere_is_a_change() {
+        let with = |script: &str| {
+            let script = Some(Zeroizing::new(script.as_bytes().to_vec()));
+            digests("key", &Material { script, ..material("1", "2") })
+        };
+        let was = origin(&[], with("echo one"));
+        assert_eq!(was.change(&origin(&[], with("echo one"))), None);
+        let told = was.change(&origin(&[], with("echo two"))).unwrap().to_string();
+        assert_eq!(told, "the value of its script was changed");
     }
 
     fn origin(way: &[&str], inputs: BTreeMap<String, String>) -> Origin {

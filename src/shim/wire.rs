@@ -113,7 +113,7 @@ pub struct Inputs {
     pub argv: Vec<Vec<u8>>,
     pub env: Vec<(String, Zeroizing<Vec<u8>>)>,
     pub working_directory: Vec<u8>,
-    pub script: Option<Vec<u8>>,
+    pub script: Option<Zeroizing<Vec<u8>>>,
     pub stdin: Option<Zeroizing<Vec<u8>>>,
     pub output_limit: u64,
     pub deadline: Duration,
@@ -135,7 +135,7 @@ impl Inputs {
 
     fn pieces(&self, call: &str, take: &mut dyn FnMut(&[u8])) {
         let count = |part: Option<usize>| part.map_or("-".to_owned(), |length| length.to_string());
-        let script = count(self.script.as_ref().map(Vec::len));
+        let script = count(self.script.as_ref().map(|s| s.len()));
         let stdin = count(self.stdin.as_ref().map(|s| s.len()));
         let (words, variables) = (self.argv.len(), self.env.len());
         let large = u8::from(is_large(&self.argv, &self.env));
@@ -148,7 +148,7 @@ impl Inputs {
         for word in &self.argv {
             word_pieces(word, take);
         }
-        take(self.script.as_deref().unwrap_or_default());
+        take(self.script.as_ref().map_or(&[], |s| s.as_slice()));
         take(self.stdin.as_ref().map_or(&[], |s| s.as_slice()));
         take(format!("{call}\n").as_bytes());
     }
@@ -477,7 +477,7 @@ mod tests {
             argv: vec![b"sh".to_vec(), b"one\ntwo".to_vec()],
             env: vec![("TOKEN".to_owned(), secret(&"s3cret\n".repeat(1000)))],
             working_directory: b"/srv".to_vec(),
-            script: Some(b"echo \"$1\"\n".to_vec()),
+            script: Some(Zeroizing::new(b"echo \"$1\"\n".to_vec())),
             stdin: Some(secret(&"more".repeat(1000))),
             output_limit: 1,
             deadline: Duration::from_secs(1),

@@ -6,6 +6,8 @@ use crate::desk::{Desk, Verdicts, merged, yaml};
 const INLINE: &str =
     "{address: a, user: u, hostKeys: {knownHosts: x}, credentials: {secretRef: {name: s}}}";
 
+const FROM: &str = "{secretKeyRef: {name: s, key: k}}";
+
 /// What a first object is made of, a change of it, and the field the refusal names; empty:
 /// accepted under Once. Under OnChange every one is accepted.
 const FROZEN: &[(&str, &str, &str)] = &[
@@ -17,6 +19,9 @@ const FROZEN: &[(&str, &str, &str)] = &[
     ("{}", "{command: null, script: reboot}", "command"),
     ("{command: null, script: a}", "{script: b}", "script"),
     ("{command: null, script: a}", "{interpreter: [bash]}", "interpreter"),
+    ("{command: null, script: a}", "{script: null, scriptFrom: FROM}", "script"),
+    ("{command: null, scriptFrom: FROM}", "{scriptFrom: {secretKeyRef: {key: l}}}", "scriptFrom"),
+    ("{command: null, scriptFrom: FROM}", "{interpreter: [bash]}", "interpreter"),
     ("{command: null, script: a, interpreter: [sh]}", "{interpreter: null}", "interpreter"),
     ("{}", "{env: [{name: A, value: x}]}", "env"),
     ("{}", "{env: []}", "env"),
@@ -48,7 +53,8 @@ async fn frozen_fields_cannot_change_under_once_and_can_under_on_change() {
     let desk = Desk::commands().await;
     let mut verdicts = Verdicts::default();
     for (number, (first, change, field)) in FROZEN.iter().enumerate() {
-        let (first, change) = (first.replace("INLINE", INLINE), change.replace("INLINE", INLINE));
+        let filled = |text: &str| text.replace("INLINE", INLINE).replace("FROM", FROM);
+        let (first, change) = (filled(first), filled(change));
         let expected = match *field {
             "" => String::new(),
             field => format!(

@@ -14,7 +14,9 @@ async fn try_all(desk: &Desk, table: Table<'_>) {
 }
 
 const ONE_HOST: &str = "exactly one of spec.hostRef and spec.host is required";
-const ONE_PROGRAM: &str = "exactly one of spec.command and spec.script is required";
+const ONE_PROGRAM: &str =
+    "exactly one of spec.command, spec.script and spec.scriptFrom is required";
+const INTERPRETER: &str = "spec.interpreter goes with spec.script and spec.scriptFrom only";
 const VERIFY: &str = "spec.verify is required with spec.idempotency Verifiable, and refused with";
 const MAY_OVERLAP: &str = "spec.retry.mayOverlap goes with spec.execution Direct only, and not";
 const REPEAT: &str = "spec.retry.exitCodes would repeat a NonIdempotent command";
@@ -28,6 +30,8 @@ async fn what_belongs_together_comes_together() {
     let inline = "{spec: {hostRef: null, host: {address: 10.0.0.9, user: root, \
                   hostKeys: {knownHosts: x}, credentials: {secretRef: {name: s}}}}}";
     let both = inline.replace("hostRef: null, ", "");
+    let from = "scriptFrom: {secretKeyRef: {name: s, key: k}}";
+    let spec = |fields: &str| format!("{{spec: {{{fields}}}}}");
     let table: Table<'_> = &[
         ("{}", ""),
         (inline, ""),
@@ -37,7 +41,17 @@ async fn what_belongs_together_comes_together() {
         ("{spec: {script: 'echo'}}", ONE_PROGRAM),
         ("{spec: {command: null, script: 'echo'}}", ""),
         ("{spec: {command: null, script: 'echo', interpreter: [/usr/bin/python3, -u]}}", ""),
-        ("{spec: {interpreter: [/bin/sh]}}", "spec.interpreter goes with spec.script only"),
+        ("{spec: {interpreter: [/bin/sh]}}", INTERPRETER),
+        (&spec(from), ONE_PROGRAM),
+        (&spec(&format!("command: null, {from}")), ""),
+        (&spec(&format!("command: null, script: x, {from}")), ONE_PROGRAM),
+        (&spec(&format!("script: x, {from}")), ONE_PROGRAM),
+        (&spec(&format!("command: null, interpreter: [python3, -u], {from}")), ""),
+        (&spec(&format!("execution: Direct, command: null, {from}")), ""),
+        (
+            &spec(&format!("execution: Direct, direct: {{shell: None}}, command: null, {from}")),
+            NO_SHELL,
+        ),
         ("{spec: {idempotency: Verifiable}}", VERIFY),
         ("{spec: {verify: {command: [check]}}}", VERIFY),
         ("{spec: {idempotency: Idempotent, verify: {command: [check]}}}", VERIFY),
@@ -70,6 +84,7 @@ async fn a_direct_command_asks_for_nothing_that_cannot_be_carried_out() {
     let table = [
         (forced("stdin: {value: x}, idempotency: Idempotent"), ""),
         (forced("command: null, script: x"), FORCED),
+        (forced("command: null, scriptFrom: {configMapKeyRef: {name: s, key: k}}"), FORCED),
         (forced("env: [{name: A, value: b}]"), FORCED),
         (forced("workingDirectory: /"), FORCED),
         (forced("runAs: root"), FORCED),
@@ -118,7 +133,7 @@ async fn a_non_idempotent_command_cannot_be_repeated_by_its_fields() {
 async fn values_come_from_one_place_each() {
     let name = "a variable's name has letters, digits and underscores";
     let item = "exactly one of value and valueFrom is required in an item of spec.env";
-    let source = "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom";
+    let source = "exactly one of secretKeyRef and configMapKeyRef is required in valueFrom and";
     let key = "{name: source, key: token}";
     let both = format!("valueFrom: {{secretKeyRef: {key}, configMapKeyRef: {key}}}");
     let table: Table<'_> = &[
@@ -145,6 +160,15 @@ async fn values_come_from_one_place_each() {
         ("{spec: {stdin: {valueFrom: {configMapKeyRef: {name: source, key: token}}}}}", ""),
         ("{spec: {stdin: {}}}", "exactly one of value and valueFrom is required in spec.stdin"),
         (&format!("{{spec: {{stdin: {{{both}}}}}}}"), source),
+        ("{spec: {command: null, scriptFrom: {}}}", source),
+        (
+            "{spec: {command: null, scriptFrom: {secretKeyRef: {name: s, key: k}, configMapKeyRef: {name: s, key: k}}}}",
+            source,
+        ),
+        (
+            "{spec: {command: null, scriptFrom: {secretKeyRef: {name: UPPER, key: k}}}}",
+            "should match",
+        ),
         ("{spec: {stdin: {valueFrom: {secretKeyRef: {name: UPPER, key: k}}}}}", "should match"),
     ];
     try_all(&Desk::commands().await, table).await;

@@ -18,6 +18,7 @@ const SPECS: &[&str] = &[
     "{execution: Direct, direct: {shell: None}, idempotency: Verifiable, \
       verify: {command: [a], timeout: 60s}, successExitCodes: [0, 3], \
       retry: {exitCodes: [75], mayOverlap: true}}",
+    "{command: null, scriptFrom: {configMapKeyRef: {name: m, key: k}}}",
     "{runPolicy: OnChange, env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: k}}}]}",
 ];
 

@@ -114,7 +114,7 @@ impl Rig {
     /// A script for the rig's own shell.
     pub fn script(&self, text: &str) -> Attempt {
         let mut plan = plan(&[&self.account.shell]);
-        plan.program.script = Some(text.to_owned());
+        plan.program.script = Some(Value::Literal(text.to_owned()));
         self.attempt(plan)
     }
 
@@ -284,7 +284,8 @@ impl Attempt {
         };
         let program = &self.plan.program;
         let env = program.env.iter().map(|(name, value)| (name.clone(), literal(value)));
-        Material { env: env.collect(), stdin: program.stdin.as_ref().map(literal) }
+        let stdin = program.stdin.as_ref().map(literal);
+        Material { env: env.collect(), stdin, ..Material::default() }
     }
 
     pub async fn act_with(&self, action: Action, material: Option<Material>) -> Seen {

@@ -18,6 +18,7 @@ use crate::core::action::Kind;
 use crate::core::plan::{Direct, Plan};
 use crate::core::record::StartFailure;
 use crate::host::Material;
+use crate::host::inputs::{script_of, words};
 use crate::shim::wire::is_large;
 
 /// The line a login shell is given. No `'`, `!` or line feed inside the quotes, and no
@@ -153,9 +154,13 @@ pub(super) fn request(
     kind: Kind,
     material: Material,
 ) -> Result<Request, String> {
-    let argv = match (kind, &plan.verify) {
-        (Kind::Command, _) => &plan.program.argv,
-        (Kind::Verify, Some(verify)) => &verify.command,
+    let program = &plan.program;
+    let (argv, script) = match (kind, &plan.verify) {
+        (Kind::Command, _) => {
+            let script = script_of(program, material.script).map_err(|error| error.to_string())?;
+            (words(program, &material.interpreter), script)
+        }
+        (Kind::Verify, Some(verify)) => (verify.command.as_slice(), None),
         (Kind::Verify, None) => return Err("there is no verify command".to_owned()),
     };
     if argv.first().is_none_or(|word| word.is_empty() || word.starts_with('-')) {
@@ -170,16 +175,16 @@ pub(super) fn request(
     }
     let nonce: String = format!("{:032x}", rand::random::<u128>());
     let mut head = Vec::new();
-    line(&mut head, plan.program.run_as.as_deref().unwrap_or("").as_bytes())?;
+    line(&mut head, program.run_as.as_deref().unwrap_or("").as_bytes())?;
     line(&mut head, nonce.as_bytes())?;
-    let script = plan.program.script.as_ref().filter(|_| kind == Kind::Command);
-    let room = room(plan, argv, &material.env) + script.map_or(0, String::len) + stdin.len();
+    let script = script.as_ref();
+    let room = room(plan, argv, &material.env) + script.map_or(0, |s| s.len()) + stdin.len();
     // It never grows: growing would leave a copy behind that nobody wipes.
     let mut input = Zeroizing::new(Vec::with_capacity(room));
     line(&mut input, if script.is_some() { b"1" } else { b"0" })?;
-    value(&mut input, script.map_or("", String::as_str).as_bytes())?;
+    value(&mut input, script.map_or(&[], |s| s.as_slice()))?;
     line(&mut input, if is_large(argv, &material.env) { b"1" } else { b"0" })?;
-    value(&mut input, plan.program.working_directory.as_deref().unwrap_or("").as_bytes())?;
+    value(&mut input, program.working_directory.as_deref().unwrap_or("").as_bytes())?;
     line(&mut input, material.env.len().to_string().as_bytes())?;
     for (name, content) in &material.env {
         let mut pair = Zeroizing::new(Vec::with_capacity(name.len() + 1 + content.len()));
@@ -249,6 +254,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::core::plan::Value;
 
     fn plan(argv: &[&str]) -> Plan {
         Plan::plain("uid", "local", argv)
@@ -281,7 +287,8 @@ mod tests {
         let argv = ["/bin/sh", "-c", "printf 'it ran %s %s' \"$1\" \"$V\"", "sh", "one\ntwo"];
         breaks_anywhere(&plan(&argv), "it ran one\ntwo x\n");
         let mut plan = plan(&["/bin/sh", "-u"]);
-        plan.program.script = Some("printf 'it ran '\nprintf %s \"$V\"\n".to_owned());
+        plan.program.script =
+            Some(Value::Literal("printf 'it ran '\nprintf %s \"$V\"\n".to_owned()));
         breaks_anywhere(&plan, "it ran x\n");
     }
 
@@ -308,7 +315,7 @@ mod tests {
             let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
             let secret = Zeroizing::new(content.as_bytes().to_vec());
             let env = vec![(name.to_owned(), secret), ("LAST".to_owned(), Zeroizing::default())];
-            let material = Material { env, stdin: None };
+            let material = Material { env, ..Material::default() };
             let plan = plan(&["/usr/bin/env"]);
             let request = request(&plan, &direct, Kind::Command, material).unwrap();
             let nonce = request.nonce.unwrap();
@@ -323,7 +330,7 @@ mod tests {
     fn breaks_anywhere(plan: &Plan, written: &str) {
         let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
         let env = vec![("V".to_owned(), Zeroizing::new(b"x\n".to_vec()))];
-        let material = Material { env, stdin: None };
+        let material = Material { env, ..Material::default() };
         let request = request(plan, &direct, Kind::Command, material).unwrap();
         let all = [request.head.as_slice(), request.input.as_slice()].concat();
         let nonce = request.nonce.unwrap();
@@ -344,14 +351,14 @@ mod tests {
     fn what_is_sent_is_written_into_memory_that_never_grows() {
         for words in [0, 1, 10_000] {
             let mut plan = plan(&vec!["w"; words + 1]);
-            plan.program.script = Some("echo\n".repeat(words));
+            plan.program.script = Some(Value::Literal("echo\n".repeat(words)));
             plan.program.working_directory = Some("/srv".to_owned());
             let secret = |text: &str| Zeroizing::new(text.repeat(words).into_bytes());
             let env: Vec<_> = (0..words).map(|n| (format!("V{n}"), secret("\n"))).take(3).collect();
             let stdin = secret("more");
             let sized = room(&plan, &plan.program.argv, &env) + 5 * words + stdin.len();
             let direct = Direct { no_shell: false, forced_command: false, may_overlap: false };
-            let material = Material { env, stdin: Some(stdin) };
+            let material = Material { env, stdin: Some(stdin), ..Material::default() };
             let request = request(&plan, &direct, Kind::Command, material).unwrap();
             assert_eq!(request.input.capacity(), sized, "{words} words");
         }
