@@ -1,6 +1,8 @@
 //! SSH against real OpenSSH servers.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "sshd/keys.rs"]
+mod keys;
 mod sessions;
 mod support;
 

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::client::Client;
-use super::effort::{self, Unbearable};
 use super::fault::{Stage, classify};
+use super::private_key::{self, KeyFlaw};
 use crate::core::connection::Hop;
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
@@ -45,10 +45,8 @@ enum Flaw {
     #[error("{0} has more than {1} bytes")]
     Long(&'static str, usize),
     #[error("ssh-privatekey {0}")]
-    Effort(#[from] Unbearable),
+    Key(#[from] KeyFlaw),
     // A fault carries one message, so the library's words are in it.
-    #[error("ssh-privatekey cannot be read: {0}")]
-    Key(String),
     #[error("ssh-certificate cannot be read: {0}")]
     Certificate(String),
     #[error("ssh-certificate needs ssh-privatekey beside it")]
@@ -86,14 +84,13 @@ impl Credentials {
         let key = match text(secret, "ssh-privatekey", LONGEST_KEY)? {
             None => None,
             Some(pem) => {
-                effort::check(&pem)?;
                 let words = passphrase.as_ref().map(|p| p.trim_end_matches(['\r', '\n']));
-                Some(Arc::new(russh::keys::decode_secret_key(&pem, words).map_err(key_flaw)?))
+                Some(Arc::new(private_key::read(&pem, words.filter(|p| !p.is_empty()))?))
             }
         };
         let certificate = match text(secret, "ssh-certificate", LONGEST_KEY)? {
             None => None,
-            Some(line) => Some(Certificate::from_openssh(line.trim()).map_err(certificate_flaw)?),
+            Some(line) => Some(certificate(line.trim())?),
         };
         if certificate.is_some() && key.is_none() {
             return Err(Flaw::NoKeyForCertificate);
@@ -109,31 +106,19 @@ impl Credentials {
 
 /// The library's words, but for those that quote the Secret: who may name one in an object need
 /// not be allowed to read it.
-fn key_flaw(error: russh::keys::Error) -> Flaw {
-    use russh::keys::Error;
-    Flaw::Key(match error {
-        Error::UnsupportedKeyType { .. }
-        | Error::UnknownAlgorithm(_)
-        | Error::UnknownSignatureType { .. } => UNSUPPORTED.to_owned(),
-        Error::SshKey(error) => words_of(&error),
-        other => other.to_string(),
+fn certificate(line: &str) -> Result<Certificate, Flaw> {
+    let kind = line.split_whitespace().next().unwrap_or_default();
+    if !kind.ends_with("-cert-v01@openssh.com") {
+        let why = "its first word is no kind of certificate, as in the file KEY-cert.pub";
+        return Err(Flaw::Certificate(why.to_owned()));
+    }
+    Certificate::from_openssh(line).map_err(|error| {
+        Flaw::Certificate(match error {
+            ssh_key::Error::AlgorithmUnsupported { .. } => "its kind is not supported".to_owned(),
+            other => other.to_string(),
+        })
     })
 }
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
-fn certificate_flaw(error: ssh_key::Error) -> Flaw {
-    Flaw::Certificate(words_of(&error))
-}
-
-fn words_of(error: &ssh_key::Error) -> String {
-    match error {
-        ssh_key::Error::AlgorithmUnsupported { .. } => UNSUPPORTED.to_owned(),
-        ssh_key::Error::Ppk(_) => "it is damaged, or not a PuTTY key that is supported".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-const UNSUPPORTED: &str = "its kind is not supported";
 
 fn text(
     secret: &SecretValues,
