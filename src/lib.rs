@@ -15,7 +15,7 @@ pub mod host;
 pub mod journal;
 mod lock;
 pub mod log;
-mod material;
+pub mod material;
 pub mod operator;
 pub mod output;
 pub mod reach;

@@ -24,6 +24,8 @@ mod leaders;
 mod refusals;
 #[path = "operator/runs.rs"]
 mod runs;
+#[path = "operator/scripts.rs"]
+mod scripts;
 #[path = "operator/silence.rs"]
 mod silence;
 mod support;

@@ -18,7 +18,7 @@ fn bad_input_is_told_with_its_place_and_nothing_is_started() {
         ),
         (
             manifest("a", "suspend: false"),
-            "exactly one of spec.command and spec.script is required",
+            "exactly one of spec.command, spec.script and spec.scriptFrom is required",
         ),
         (
             manifest("a", "command: [sleep, 5]"),

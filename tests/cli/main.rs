@@ -12,6 +12,7 @@ mod input;
 mod mended;
 mod results;
 mod same;
+mod scripts;
 mod several;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use remote_command::core::action::{Action, Refusal, Seen};
 use remote_command::core::fault::Fault;
+use remote_command::core::interpreter::interpreter;
 use remote_command::core::record::EntrySeen;
 
 use crate::rig::{Mounted, Rig, Sh, record};
@@ -264,6 +265,18 @@ async fn nothing_is_executed_from_the_store(sh: Sh) {
     let mounted = Mounted::new(sh, "mount -t tmpfs -o noexec,mode=700 none $1/state").await;
     let (code, out, _) = mounted.rig.script("echo here; exit 3").run().await;
     assert_eq!((code, out.as_slice()), (3, &b"here\n"[..]));
+    // As the kernel would run it, without the kernel.
+    for (text, expected) in [
+        ("#!/usr/bin/env python3\nprint('snake')\n", "snake\n"),
+        ("#!/bin/bash -eu\necho $-; false; echo never\n", "ehuB\n"),
+        ("#!\t/usr/bin/env -S printf a%.0s\\n  \n", "a\n"),
+    ] {
+        let mut attempt = mounted.rig.script(text);
+        attempt.plan.program.argv = interpreter(text.as_bytes()).unwrap();
+        let (_, out, err) = attempt.run().await;
+        let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+        assert_eq!(out, expected, "{text}: {err}");
+    }
 }
 
 async fn tombstones_of_another_boot_go(sh: Sh) {
