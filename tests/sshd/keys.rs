@@ -53,7 +53,7 @@ fn ed25519_line(directory: &Path, name: &str) -> String {
     openssl(&["pkey", "-in", name, "-pubout", "-outform", "DER", "-out", "pub.der"], directory);
     let der = std::fs::read(directory.join("pub.der")).unwrap();
     let mut blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20".to_vec();
-    blob.extend_from_slice(&der[der.len() - 32..]);
+    blob.extend_from_slice(der.last_chunk::<32>().unwrap());
     format!("ssh-ed25519 {}", STANDARD.encode(blob))
 }
 
