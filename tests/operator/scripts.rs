@@ -124,6 +124,11 @@ async fn what_is_no_script_starts_nothing_and_says_why() {
         assert_eq!(condition(&object, "Stalled"), "True", "{name}");
         assert_eq!(object.status.unwrap().attempt, None, "{name}");
     }
+    // It goes on by itself when that is mended.
+    let maps = Api::<ConfigMap>::namespaced(world.client.clone(), &world.namespace);
+    let mended = Patch::Merge(json!({"binaryData": null, "data": {"script": "echo mended"}}));
+    maps.patch("binary", &PatchParams::default(), &mended).await.unwrap();
+    assert_eq!(tail(&world, "binary").await, "mended\n");
     // The same is no matter where there is a record.
     let recorded = json!({"scriptFrom": from("configMap", "long")});
     world.command("recorded", recorded).await;

@@ -255,7 +255,8 @@ fn no_key(text: &str) -> KeyFlaw {
 fn is_twice_encoded(text: &str) -> bool {
     // Four characters of base64 are three bytes: so many hold the beginning.
     let some: String = text.chars().filter(|c| !c.is_whitespace()).take(64).collect();
-    let decoded = STANDARD.decode(&some).map(Zeroizing::new).unwrap_or_default();
+    let some = Zeroizing::new(some);
+    let decoded = STANDARD.decode(some.as_bytes()).map(Zeroizing::new).unwrap_or_default();
     decoded.starts_with(b"-----BEGIN ") || decoded.starts_with(b"PuTTY-User-Key")
 }
 
