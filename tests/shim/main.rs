@@ -19,6 +19,7 @@ mod output;
 mod place;
 mod reach;
 mod rig;
+mod seen;
 mod shells;
 mod shortage;
 mod stop;
