@@ -6,15 +6,23 @@
 
 rc_reply() { rc_out="$rc_out$rc_nonce $1$rc_nl"; }
 
+# Points rc_dir at the entry of the request in the store $1; fails when it is not there. Builds
+# before 0.2 named it by the whole token.
+rc_find_entry() {
+    rc_halve
+    for rc_l in "$rc_half" "$rc_token" "$rc_half"; do
+        rc_dir=$1/$rc_uid_of/$rc_name-$rc_l
+        [ ! -d "$rc_dir" ] || return 0
+    done
+    return 1
+}
+
 # Points rc_dir at the entry of the request; fails when it is not there (any more). Then
 # rc_tomb tells whether it was swept.
 rc_enter() {
     rc_dir= rc_tomb=
-    rc_halve
     for rc_at in "$rc_c1" "$rc_c2" "$rc_c3"; do
-        rc_dir=$rc_at/$rc_uid_of/$rc_name-$rc_half
-        [ -d "$rc_dir" ] || rc_dir=$rc_at/$rc_uid_of/$rc_name-$rc_token
-        [ "$rc_at" ] && [ -d "$rc_dir" ] && rc_is_trusted "$rc_at" || continue
+        [ "$rc_at" ] && rc_find_entry "$rc_at" && rc_is_trusted "$rc_at" || continue
         [ ! -e "$rc_dir/swept" ] || { rc_tomb=1; continue; }
         [ -e "$rc_dir/exit" ] || continue
         rc_store_id "$rc_at"
@@ -39,9 +47,7 @@ rc_is_reserved() { [ "$rc_x4" = "$rc_token" ] || [ -z "$rc_x4" ]; }
 # Creates the entry and reserves what must be writable later. Starts nothing.
 rc_prepare() {
     rc_open_store "$rc_call$rc_call" || rc_unusable "$rc_flaw"
-    rc_halve
-    rc_dir=$rc_store/$rc_uid_of/$rc_name-$rc_half
-    [ -d "$rc_dir" ] || mkdir -p -- "$rc_dir" 2>/dev/null || rc_unusable "$rc_dir cannot be made"
+    rc_find_entry "$rc_store" || mkdir -p -- "$rc_dir" 2>/dev/null || rc_unusable "$rc_dir cannot be made"
     if [ ! -e "$rc_dir/swept" ]; then
         rc_uptime
         set -C
