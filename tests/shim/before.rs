@@ -150,7 +150,8 @@ async fn launched(rig: &Rig, script: &str) -> Attempt {
 
 /// Where that build keeps an entry.
 fn directory(rig: &Rig, attempt: &Attempt) -> std::path::PathBuf {
-    let directory = rig.store().join(&attempt.entry.uid).join(format!("1-1-{}", attempt.entry.token));
+    let directory =
+        rig.store().join(&attempt.entry.uid).join(format!("1-1-{}", attempt.entry.token));
     assert!(directory.join("claim").exists(), "{}", directory.display());
     directory
 }
@@ -161,7 +162,10 @@ async fn a_command_of_the_build_before_is_followed_to_its_end_and_swept(sh: Sh) 
     let attempt = launched(&rig, text).await;
     let record = attempt.until("its input", |record| record.output.stdout.bytes == 5).await;
     let claim = claim_of(&record);
-    assert_eq!((claim.supervisor, claim.command, claim.watch), (Life::Alive, Life::Alive, Life::Alive));
+    assert_eq!(
+        (claim.supervisor, claim.command, claim.watch),
+        (Life::Alive, Life::Alive, Life::Alive)
+    );
     assert_eq!(claimed(attempt.act(attempt.launch_action()).await).processes, claim.processes);
     assert_eq!(claim_of(&attempt.revoke().await).processes, claim.processes);
     attempt.sweep().await;

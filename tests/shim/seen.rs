@@ -133,7 +133,8 @@ async fn no_argument_of_any_process_tells_other_users_token_marker_nonce_or_valu
     revoked.revoke().await;
     hidden.push(revoked.entry.token[16..].to_owned());
     hidden.extend(noting.nonces.lock().unwrap().drain(..));
-    hidden.extend(["value-of-a-variable", "value-of-stdin", "REMOTE_COMMAND_RUN="].map(String::from));
+    hidden
+        .extend(["value-of-a-variable", "value-of-stdin", "REMOTE_COMMAND_RUN="].map(String::from));
     let words = watcher.end();
     for half in halves {
         assert!(words.contains(&half), "the watcher saw nothing of the run: {words}");
@@ -183,10 +184,8 @@ async fn an_input_that_is_gone_before_it_is_read_is_a_refusal() {
 }
 
 /// Goes when all of its five bytes were counted.
-const STDIN_GOES: (&str, &str) = (
-    "wc",
-    "#!/bin/dash\nn=$(/usr/bin/wc -c)\n[ $n != 5 ] || /bin/rm -f FILE\necho $n\n",
-);
+const STDIN_GOES: (&str, &str) =
+    ("wc", "#!/bin/dash\nn=$(/usr/bin/wc -c)\n[ $n != 5 ] || /bin/rm -f FILE\necho $n\n");
 
 /// Goes when the pipes are made, which is after all inputs were written.
 const SCRIPT_GOES: (&str, &str) =
