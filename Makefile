@@ -59,8 +59,10 @@ tools: ## Get what the playground needs: control plane programs, sshd
 
 .PHONY: test-tools
 test-tools: root tools ## Get what the tests need besides: shells, sudo, ip
-	@playground/programs/need busybox=busybox fish=fish tcsh=tcsh sudo=sudo ip=iproute2 useradd=passwd \
-	  unshare=util-linux mount=mount mkfifo=coreutils python3=python3 openssl=openssl
+	@playground/programs/need fish=fish tcsh=tcsh sudo=sudo ip=iproute2 useradd=passwd \
+	  unshare=util-linux mount=mount mkfifo=coreutils python3=python3 openssl=openssl perl=perl-base
+	@playground/programs/busybox busybox >/dev/null
+	@playground/programs/busybox busybox-static >/dev/null
 
 .PHONY: root
 root: ## Fail unless this is root, which the tests need (demo, up and down do not)

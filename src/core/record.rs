@@ -211,9 +211,22 @@ impl OutputSeen {
 /// milliseconds has any use for one, and sums of several do not overflow.
 pub const LARGEST: u64 = 1 << 53;
 
-/// A number of a host's report: decimal digits, [`LARGEST`] at most.
+/// A number of a host's report: decimal digits and nothing else, [`LARGEST`] at most. What is
+/// beyond is refused, and neither cut nor wrapped.
 pub fn number(word: &str) -> Option<u64> {
-    word.parse().ok().filter(|number| *number <= LARGEST)
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
+    word.parse().ok().filter(|number| digits && *number <= LARGEST)
+}
+
+/// A process's number: `pid_t` is signed and has 32 bits where it is largest, and 0 is no process
+/// but, to kill(2), a whole group.
+pub fn pid(word: &str) -> Option<u32> {
+    number(word).filter(|pid| *pid > 0 && i32::try_from(*pid).is_ok())?.try_into().ok()
+}
+
+/// An exit code as a shell has it: one byte (POSIX `wait`).
+fn exit_code(word: &str) -> Option<i32> {
+    number(word).and_then(|code| u8::try_from(code).ok()).map(i32::from)
 }
 
 /// Which of the two output streams.
@@ -279,7 +292,7 @@ pub fn parse_exit(text: &str, token: &str) -> Option<ExitRecord> {
         _ => return None,
     };
     Some(ExitRecord {
-        code: code.parse().ok()?,
+        code: exit_code(code)?,
         signal: (*signal != "-").then(|| printable(signal, WORD_CHARS)),
         start,
         ended_uptime_ms: Some(number(uptime)?).filter(|uptime| *uptime > 0),

@@ -188,7 +188,7 @@ impl Supervisor {
         mut wishes: Wishes,
         mut stage: Stage,
     ) -> Next {
-        let now = Now { at: Timestamp::now(), seed: rand::random() };
+        let now = Now { at: Timestamp::now(), seed: rand::random(), secret: rand::random() };
         let versions = self.what_may_mend(object, &wishes, &stage).await;
         wishes.may_be_mended_by(&versions);
         if let Err(unavailable) = self.admit(&mut wishes, &stage, &now).await {

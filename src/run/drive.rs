@@ -211,7 +211,7 @@ impl Drive {
     /// Takes a turn. An interrupt ends what waits for the host; what that is is told when it
     /// takes more than a moment.
     async fn turn(&mut self, seen: &Seen, known: Wanted) -> Result<Turned, NotSaved> {
-        let now = Now { at: Timestamp::now(), seed: rand::random() };
+        let now = Now { at: Timestamp::now(), seed: rand::random(), secret: rand::random() };
         let recall = Recall::new();
         let step = Step {
             plan: &self.job.plan,

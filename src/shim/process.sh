@@ -101,6 +101,11 @@ rc_private() {
     [ -e "$rc_file" ] && { echo "$2" 1<>"$rc_file"; } 2>/dev/null
 }
 
+# What of the token rc_token may be seen: names of files and of cgroups are in the arguments of
+# programs, which every user of the host can read. Whole it is in records and environments only.
+# (Builds before 0.2 named both by the whole token.)
+rc_halve() { rc_half=${rc_token%????????????????}; }
+
 # The claim: who took this entry. Fails while nobody has, or when it is damaged.
 # rc_kind is launch or revoke; rc_c, rc_s, rc_d are command, supervisor and the deadline's watch,
 # and rc_p the two drains, with a dot between them, as their start times have. (Of an older
@@ -140,14 +145,22 @@ rc_read_exit() {
 # The attempt's cgroup, in rc_scope: the one that was made for it, else the one on record,
 # else, where there is no record any more, the one of its name. Fails when it has none.
 rc_find_scope() {
-    case $rc_scope in */"remote-command.$rc_token") [ -d "$rc_scope" ] && return 0 ;; esac
+    rc_halve
+    rc_is_scope && return 0
     rc_scope=
     if [ "$rc_dir" ]; then
         { IFS= read -r rc_scope; } 2>/dev/null <"$rc_dir/scope"
     elif [ "$rc_cgroups" ]; then
-        rc_scope=$(find "$rc_cgroups" -type d -name "remote-command.$rc_token" 2>/dev/null)
+        rc_scope=$(find "$rc_cgroups" -type d -name "remote-command.$rc_half*" 2>/dev/null)
     fi
-    case $rc_scope in */"remote-command.$rc_token") [ -d "$rc_scope" ] && return 0 ;; esac
+    rc_is_scope && return 0
     rc_scope=
     return 1
+}
+
+rc_is_scope() {
+    case $rc_scope in
+    */"remote-command.$rc_half" | */"remote-command.$rc_token") [ -d "$rc_scope" ] ;;
+    *) return 1 ;;
+    esac
 }

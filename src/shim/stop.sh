@@ -42,8 +42,10 @@ rc_find_carriers() {
     rc_last_pid
     rc_next=$rc_w
     if [ "$rc_sees" = 1 ]; then
-        rc_set=$(grep -ls -e "REMOTE_COMMAND_RUN=$rc_mark" "$rc_proc"/[0-9]*/environ)
+        rc_set=$(rc_print_carriers)
         [ $? -le 2 ] || return 1
+        # Without a place for what grep reads nobody was asked.
+        case $rc_set in +*) rc_set=${rc_set#+} ;; *) return 1 ;; esac
         for rc_f in $rc_set; do
             rc_f=${rc_f%/environ}
             rc_note_carrier "${rc_f##*/}"
@@ -62,6 +64,13 @@ rc_find_carriers() {
     done
     # The cgroup may go while it is looked at, with the last of its processes.
     return 0
+}
+
+# The marker is nobody else's business, and the arguments of a program are everybody's.
+rc_print_carriers() {
+    { echo +; exec grep -ls -f - "$rc_proc"/[0-9]*/environ; } <<EOF
+REMOTE_COMMAND_RUN=$rc_mark
+EOF
 }
 
 # Who came while the others were read: a process may hand the marker on and be gone before it

@@ -33,8 +33,7 @@ rc_capabilities() {
     for rc_l in cat dd grep ln ls mkdir mkfifo printf rm sleep wc; do
         command -v "$rc_l" >/dev/null 2>&1 || rc_unusable "$rc_l is missing"
     done
-    rc_setsid=$(command -v setsid) || rc_setsid=-
-    case $rc_setsid in /*) ;; *) rc_setsid=- ;; esac
+    rc_find_setsid
     rc_forks=0
     [ "$rc_setsid" = - ] || { "$rc_setsid" -f -- true </dev/null >/dev/null 2>&1 && rc_forks=1; }
     rc_find_cgroup
@@ -44,6 +43,24 @@ rc_capabilities() {
     rc_lc=-
     [ "${LC_ALL+x}" ] && rc_lc="=$LC_ALL"
     LC_ALL=C
+}
+
+# What puts a command into a session of its own, in rc_setsid: a path, or the bare name where the
+# shell runs its tools itself and there may be no file of that name, or -.
+rc_find_setsid() {
+    rc_setsid=$(command -v setsid) || rc_setsid=-
+    case $rc_setsid in
+    /*) ;;
+    setsid)
+        rc_f=$PATH:
+        while [ "$rc_f" ]; do
+            rc_l=${rc_f%%:*} rc_f=${rc_f#*:}
+            case $rc_l in /*) [ -x "$rc_l/setsid" ] && rc_setsid=$rc_l/setsid && return ;; esac
+        done
+        (exec setsid -- true) </dev/null >/dev/null 2>&1 || rc_setsid=-
+        ;;
+    *) rc_setsid=- ;;
+    esac
 }
 
 # The login's own cgroup in rc_cgroup, or -: where it may make cgroups and move processes
@@ -91,14 +108,24 @@ rc_use() {
     rc_store=$rc_try_store
 }
 
-# Makes the store in $1, which is made too. In what somebody else put there nothing is made.
+# Makes the store in $1, which is made too. In what somebody else put there nothing is made, also
+# when it was put there in this moment: mkdir without -p follows no link. What is ours alone stays so.
 rc_make() {
-    if [ -e "$1" ] || [ -L "$1" ]; then
-        rc_is_own "$1" $(ls -ldn -- "$1") || return 1
-    fi
-    mkdir -p -- "$rc_try_store" 2>/dev/null && return 0
+    rc_flaw="$rc_try_store cannot be made"
+    rc_make_way "${1%/*}" || return 1
+    [ -e "$1" ] || [ -L "$1" ] || mkdir -- "$1" 2>/dev/null
+    [ -e "$1" ] || [ -L "$1" ] || return 1
+    rc_is_own "$1" $(ls -ldn -- "$1") || return 1
+    mkdir -- "$rc_try_store" 2>/dev/null || [ -d "$rc_try_store" ] && return 0
     rc_flaw="$rc_try_store cannot be made"
     return 1
+}
+
+# Makes the directory $1 and what is missing above it, and follows no link that was not there before.
+rc_make_way() {
+    [ ! -d "${1:-/}" ] || return 0
+    rc_make_way "${1%/*}" || return 1
+    mkdir -- "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ]; }
 }
 
 # Two lines of ls: the directory above the store, and the store.
@@ -202,14 +229,15 @@ rc_expire() {
     { echo "$rc_boot $rc_up" >"$rc_store/expired"; } 2>/dev/null || return
     for rc_dir in "$rc_store"/*/*-*-*; do
         [ -e "$rc_dir/swept" ] || continue
-        rc_token=${rc_dir##*-}
+        rc_find_token
         rc_read_claim && [ "$rc_cboot" != "$rc_boot" ] || continue
         rc_leave_scope
         rm -rf -- "$rc_dir"
     done
     [ "$rc_up" -ge 86400000 ] || return
     find "$rc_store" -name exit -mtime +30 -o -name swept -mtime +30 | while IFS= read -r rc_dir; do
-        rc_dir=${rc_dir%/*} rc_token=${rc_dir##*-}
+        rc_dir=${rc_dir%/*}
+        rc_find_token
         rc_read_claim || rc_read_reserved || continue
         if [ "$rc_cboot" = "$rc_boot" ]; then
             [ $((rc_cup + 86400000)) -lt "$rc_up" ] || continue
@@ -220,6 +248,18 @@ rc_expire() {
         rm -rf -- "$rc_dir"
     done
     rmdir -- "$rc_store"/*/ 2>/dev/null
+}
+
+# The token of the entry rc_dir, in rc_token: from its claim, else from its reserved record. Its
+# name has half of it, or (builds before 0.2) all.
+rc_find_token() {
+    rc_token= rc_t=
+    { read -r rc_token rc_l; } 2>/dev/null <"$rc_dir/claim"
+    if [ -z "$rc_token" ]; then
+        { read -r rc_t rc_l rc_l rc_token rc_l; } 2>/dev/null <"$rc_dir/exit"
+        [ "$rc_t" = prepared ] || rc_token=$rc_t
+    fi
+    case $rc_token in "${rc_dir##*-}"*) ;; *) rc_token=${rc_dir##*-} ;; esac
 }
 
 # When an entry without a claim was prepared: rc_cboot and rc_cup, as a claim has them.

@@ -13,18 +13,25 @@
 # Then nothing is claimed. Whoever could claim holds the launcher's pipe, so that its end without
 # a word proves that nothing of this launch ever will.
 
-# Arguments: directory, marker, call, output limit in bytes, seconds to the deadline, seconds
-# of grace, setsid's path or -, the account's umask, its LC_ALL as =value or -, boot identity,
-# what the word to the launcher starts with, and the login's cgroup or -. The inputs are on
-# stdin; the word goes to 7, and what the shell itself has to say before the claim to 2.
+# Given as variables, which may be exported: those in the first loop. They are directory, marker,
+# call, output limit in bytes, seconds to the deadline, seconds of grace, setsid or -, the
+# account's umask, its LC_ALL as =value or -, boot identity, what the word to the launcher starts
+# with, and the login's cgroup or -. Not as arguments, which every user of the host can read. The
+# inputs are on stdin; the word goes to 7, and what the shell itself has to say before the claim to 2.
 rc_supervise() {
     umask 077
     # Whoever asked may be gone by now, and 2 with it.
     trap : HUP INT QUIT TERM PIPE
     unset REMOTE_COMMAND_PROGRAM
-    rc_dir=$1 rc_mark=$2 rc_call=$3 rc_limit=$4 rc_deadline=$5 rc_grace=$6
-    rc_setsid=$7 rc_umask=$8 rc_lc=$9 rc_boot=${10} rc_say=${11} rc_cgroup=${12}
+    # What is exported would be the command's too.
+    for rc_l in rc_dir rc_mark rc_call rc_limit rc_deadline rc_grace \
+        rc_setsid rc_umask rc_lc rc_boot rc_say rc_cgroup; do
+        eval "rc_w=\$$rc_l"
+        unset "$rc_l"
+        eval "$rc_l=\$rc_w"
+    done
     rc_token=${rc_mark##*/}
+    rc_halve
     rc_begin=ran rc_words=0 rc_d= rc_quiet=
     trap rc_leave EXIT
     rc_self
@@ -56,10 +63,8 @@ rc_supervise() {
         rc_bytes "$rc_script" "$rc_dir/script.$rc_call" || rc_refuse changed 'the script could not be written'
         set -- "$@" "$rc_dir/script.$rc_call"
     fi
-    rc_input=/dev/null
     if [ "$rc_stdin" != - ]; then
-        rc_input=$rc_dir/stdin.$rc_call
-        rc_bytes "$rc_stdin" "$rc_input" || rc_refuse changed 'stdin could not be written'
+        rc_bytes "$rc_stdin" "$rc_dir/stdin.$rc_call" || rc_refuse changed 'stdin could not be written'
     fi
     read -r rc_l && [ "$rc_l" = "$rc_asked" ] || rc_cut_short
     exec 0</dev/null
@@ -184,8 +189,7 @@ rc_try() {
 # The supervisor proper.
 rc_run() {
     rc_check_program
-    { exec 8<"$rc_input"; } 2>/dev/null || exec 8</dev/null
-    [ "$rc_input" = /dev/null ] || rm -f "$rc_input"
+    rc_open_input
     rc_make_scope
     rc_stand || rc_refuse processes 'what its output and its time limit need could not be started'
     (trap - EXIT; exec >&5 5>&-; rc_become "$@")
@@ -203,6 +207,24 @@ rc_run() {
     [ "$rc_script" = - ] || set -- "$@" "$rc_dir/script.$rc_call"
     rm -f "$@"
     [ -z "$rc_scope" ] || rc_leave_scope
+}
+
+# The command's stdin, as 8. What was written may have been taken away since: an empty one in its
+# place would be another input than was sent.
+rc_open_input() {
+    if [ "$rc_stdin" = - ]; then
+        exec 8</dev/null
+        return
+    fi
+    { command exec 8<"$rc_dir/stdin.$rc_call"; } 2>/dev/null ||
+        rc_refuse changed 'stdin was taken away before the command could read it'
+    rm -f "$rc_dir/stdin.$rc_call"
+}
+
+# The script is opened by its interpreter, after the claim: the last look at it is before.
+rc_has_script() {
+    [ "$rc_script" = - ] || [ -s "$rc_dir/script.$rc_call" ] ||
+        { [ "$rc_script" = 0 ] && [ -e "$rc_dir/script.$rc_call" ]; }
 }
 
 # Drains and watch, each of which says on 9 that it stands. Whoever cannot is gone, and its end
@@ -243,7 +265,7 @@ rc_stand() {
 rc_make_scope() {
     rc_scope= rc_cgroups=
     [ "$rc_cgroup" != - ] || return
-    rc_scope=$rc_cgroup/remote-command.$rc_token
+    rc_scope=$rc_cgroup/remote-command.$rc_half
     { [ -d "$rc_scope" ] || mkdir "$rc_scope"; } 2>/dev/null &&
         { echo "$rc_scope" >"$rc_dir/scope"; } 2>/dev/null || rc_scope=
 }
@@ -253,6 +275,10 @@ rc_make_scope() {
 rc_become() {
     rc_self
     rc_uptime
+    if ! rc_has_script; then
+        rc_turn_down 'changed the script was taken away before the command could read it'
+        exit 0
+    fi
     rc_l="$rc_token launch $rc_call $rc_s $rc_sstart $rc_pid $rc_start"
     rc_l="$rc_l $rc_o.$rc_e $rc_ostart.$rc_estart $rc_d $rc_dstart $rc_up $rc_boot $rc_token ."
     if ! { echo "$rc_l" >"$rc_dir/claim.$rc_call"; } 2>/dev/null; then

@@ -6,13 +6,23 @@
 
 rc_reply() { rc_out="$rc_out$rc_nonce $1$rc_nl"; }
 
+# Points rc_dir at the entry of the request in the store $1; fails when it is not there. Builds
+# before 0.2 named it by the whole token.
+rc_find_entry() {
+    rc_halve
+    for rc_l in "$rc_half" "$rc_token" "$rc_half"; do
+        rc_dir=$1/$rc_uid_of/$rc_name-$rc_l
+        [ ! -d "$rc_dir" ] || return 0
+    done
+    return 1
+}
+
 # Points rc_dir at the entry of the request; fails when it is not there (any more). Then
 # rc_tomb tells whether it was swept.
 rc_enter() {
     rc_dir= rc_tomb=
     for rc_at in "$rc_c1" "$rc_c2" "$rc_c3"; do
-        rc_dir=$rc_at/$rc_uid_of/$rc_name-$rc_token
-        [ "$rc_at" ] && [ -d "$rc_dir" ] && rc_is_trusted "$rc_at" || continue
+        [ "$rc_at" ] && rc_find_entry "$rc_at" && rc_is_trusted "$rc_at" || continue
         [ ! -e "$rc_dir/swept" ] || { rc_tomb=1; continue; }
         [ -e "$rc_dir/exit" ] || continue
         rc_store_id "$rc_at"
@@ -20,7 +30,8 @@ rc_enter() {
             # Taken once, or stopped, and no claim: somebody took files away. That proves
             # nothing either. (The claim may have come in between.)
             rc_read_exit
-            [ "$rc_t" != "$rc_token" ] && [ ! -e "$rc_dir/stop" ] || [ -e "$rc_dir/claim" ] || break
+            [ "$rc_t" != "$rc_token" ] && [ ! -e "$rc_dir/stop" ] && rc_is_reserved ||
+                [ -e "$rc_dir/claim" ] || break
         fi
         return 0
     done
@@ -29,17 +40,20 @@ rc_enter() {
     return 1
 }
 
+# Was what rc_read_exit has read reserved for this very token? Builds before 0.2 had it in the
+# directory's name alone.
+rc_is_reserved() { [ "$rc_x4" = "$rc_token" ] || [ -z "$rc_x4" ]; }
+
 # Creates the entry and reserves what must be writable later. Starts nothing.
 rc_prepare() {
     rc_open_store "$rc_call$rc_call" || rc_unusable "$rc_flaw"
-    rc_dir=$rc_store/$rc_uid_of/$rc_name-$rc_token
-    [ -d "$rc_dir" ] || mkdir -p -- "$rc_dir" 2>/dev/null || rc_unusable "$rc_dir cannot be made"
+    rc_find_entry "$rc_store" || mkdir -p -- "$rc_dir" 2>/dev/null || rc_unusable "$rc_dir cannot be made"
     if [ ! -e "$rc_dir/swept" ]; then
         rc_uptime
         set -C
         for rc_f in "$rc_dir/spare" "$rc_dir/exit"; do
             [ -e "$rc_f" ] && continue
-            { echo "prepared ${rc_boot:--} $rc_up $rc_blank" >"$rc_f"; } 2>/dev/null && continue
+            { echo "prepared ${rc_boot:--} $rc_up $rc_token $rc_blank" >"$rc_f"; } 2>/dev/null && continue
             set +C
             [ -s "$rc_f" ] || { rm -f -- "$rc_f"; rc_unusable "the disk of $rc_store is full"; }
             set -C
@@ -225,14 +239,16 @@ rc_launch() {
     rc_limit=$4 rc_deadline=$5 rc_grace=$6
     if [ "$7" = channel ]; then
         exec 7>&1 >/dev/null
-        rc_supervise "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
-            "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" "$rc_nonce " "$rc_cgroup"
+        rc_boot=${rc_boot:--} rc_say="$rc_nonce "
+        rc_supervise
         exit
     fi
     REMOTE_COMMAND_PROGRAM="rc_sh='$rc_sh' rc_proc='$rc_proc'$rc_nl$rc_run" \
-        "$rc_setsid" -f -- "$rc_sh" -c 'eval "$REMOTE_COMMAND_PROGRAM"; rc_supervise "$@"' \
-        remote-command "$rc_dir" "$rc_mark" "$rc_call" "$rc_limit" "$rc_deadline" "$rc_grace" \
-        "$rc_setsid" "$rc_umask" "$rc_lc" "${rc_boot:--}" '' "$rc_cgroup" 7>&1 >/dev/null 2>&7 |
+        rc_dir=$rc_dir rc_mark=$rc_mark rc_call=$rc_call rc_limit=$rc_limit rc_deadline=$rc_deadline \
+        rc_grace=$rc_grace rc_setsid=$rc_setsid rc_umask=$rc_umask rc_lc=$rc_lc \
+        rc_boot=${rc_boot:--} rc_say= rc_cgroup=$rc_cgroup \
+        "$rc_setsid" -f -- "$rc_sh" -c 'eval "$REMOTE_COMMAND_PROGRAM"; rc_supervise' \
+        remote-command 7>&1 >/dev/null 2>&7 |
         (
             while read -r rc_w rc_l; do
                 case $rc_w in
@@ -329,7 +345,7 @@ rc_sweep() {
         [ "$rc_at" ] && [ -d "$rc_at/$rc_uid_of" ] && rc_is_trusted "$rc_at" || continue
         for rc_dir in "$rc_at/$rc_uid_of"/*-*-*; do
             [ -d "$rc_dir" ] || continue
-            rc_token=${rc_dir##*-}
+            rc_find_token
             rc_sweep_entry
         done
     done

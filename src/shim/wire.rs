@@ -12,7 +12,7 @@ use crate::core::action::{Entry, Expect, Kind, StopReason};
 use crate::core::foreign::foreign;
 use crate::core::record::{
     Claimed, EntrySeen, HostRecord, Identity, Life, OutputSeen, ProcessId, ProcessIds, Stream,
-    StreamSeen, Survivor, Tree, number, parse_exit,
+    StreamSeen, Survivor, Tree, number, parse_exit, pid,
 };
 
 /// Most survivors that are named: they are kept in status, and named in messages.
@@ -393,8 +393,7 @@ fn claim(rest: &str) -> Option<(ProcessIds, u64, [Life; 3])> {
     let [s, s_start, c, c_start, uptime, boot, s_life, c_life, w_life] = words.as_slice() else {
         return None;
     };
-    let process =
-        |pid: &str, start: &str| Some(ProcessId { pid: pid.parse().ok()?, start: number(start)? });
+    let process = |id: &str, start: &str| Some(ProcessId { pid: pid(id)?, start: number(start)? });
     let processes = ProcessIds {
         boot: identity_word(boot)?,
         supervisor: process(s, s_start)?,
@@ -413,9 +412,10 @@ fn life(word: &str) -> Option<Life> {
 }
 
 fn survivor(rest: &str) -> Option<Survivor> {
-    let (pid, rest) = rest.split_once(' ')?;
+    let (id, rest) = rest.split_once(' ')?;
     let (uid, command) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some(Survivor { pid: pid.parse().ok()?, uid: uid.parse().ok()?, command: foreign(command) })
+    let uid = number(uid)?.try_into().ok()?;
+    Some(Survivor { pid: pid(id)?, uid, command: foreign(command) })
 }
 
 fn stop_word(reason: StopReason) -> &'static str {
@@ -441,7 +441,10 @@ fn stop_reason(word: &str) -> Option<StopReason> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::core::record::LARGEST;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -583,6 +586,87 @@ mod tests {
             report.take(line).unwrap();
         }
         assert!(report.left.iter().all(|left| left.command.starts_with('x')));
+    }
+
+    /// Numbers that a field of 64 bits, signed or not, or a sum of two of them cannot hold, and
+    /// what only some parsers take for a number.
+    fn no_number() -> impl Strategy<Value = String> {
+        let beyond = (0..u128::from(u64::MAX)).prop_map(|more| u128::from(LARGEST) + 1 + more);
+        let edges = [LARGEST + 1, 1 << 62, (1 << 63) - 1, 1 << 63, u64::MAX].map(|n| n.to_string());
+        prop_oneof![
+            beyond.prop_map(|number| number.to_string()),
+            proptest::sample::select(edges.to_vec()),
+            "[+-][0-9]{1,20}",
+            "[1-9][0-9]{16,60}",
+            "[0-9]{0,3}[a-z_.,xe][0-9]{0,3}",
+            Just(String::new()),
+        ]
+    }
+
+    /// The lines of a report that have numbers, each with one of them left open.
+    const NUMBERED: [&str; 12] = [
+        "at m boot store # 1",
+        "claim # 70 8 80 60 boot gone gone gone",
+        "claim 7 # 8 80 60 boot gone gone gone",
+        "claim 7 70 # 80 60 boot gone gone gone",
+        "claim 7 70 8 # 60 boot gone gone gone",
+        "claim 7 70 8 80 # boot gone gone gone",
+        "exit TOKEN # - ran 90 - TOKEN # .",
+        "exit TOKEN 3 - ran # - TOKEN 3 .",
+        "left # 0 sh",
+        "left 7 # sh",
+        "output out # 0 0",
+        "bytes #",
+    ];
+
+    fn with_number(line: &str, number: &str) -> Result<HostRecord, Flaw> {
+        let line = line.replace("TOKEN", TOKEN).replace('#', number);
+        let claim = "claim 7 70 8 80 60 boot gone gone gone";
+        report(&["at m boot store 100 1", "entry claimed", claim, "tree alive", &line])?
+            .record(TOKEN)
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_that_cannot_be_is_refused_wherever_a_report_has_one(
+            line in proptest::sample::select(NUMBERED.to_vec()),
+            number in no_number(),
+        ) {
+            prop_assert!(with_number(line, &number).is_err(), "{line} {number}");
+        }
+
+        /// What is let through does not overflow where it is reckoned with.
+        #[test]
+        fn no_sum_of_what_is_believed_overflows(one in 0..=LARGEST, other in 0..=LARGEST) {
+            let line = format!("exit {TOKEN} 3 - ran {one} - {TOKEN} 3 .");
+            let mut record = with_number(&line, "").unwrap();
+            record.uptime_ms = other;
+            let EntrySeen::Claimed(claimed) = &record.entry else { panic!("{record:?}") };
+            let over = record.output_is_over(claimed.exit.as_ref().unwrap());
+            prop_assert_eq!(over, one == 0 || other >= one + 2_000);
+            prop_assert!(i64::try_from(one + other).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_number_at_its_bound_is_believed_and_one_beyond_is_not() {
+        let (largest, beyond) = (LARGEST.to_string(), (LARGEST + 1).to_string());
+        for line in NUMBERED {
+            let most = match line {
+                "claim # 70 8 80 60 boot gone gone gone"
+                | "claim 7 70 # 80 60 boot gone gone gone"
+                | "left # 0 sh" => "2147483647",
+                "left 7 # sh" => "4294967295",
+                "exit TOKEN # - ran 90 - TOKEN # ." => "255",
+                _ => &largest,
+            };
+            assert!(with_number(line, most).is_ok(), "{line} {most}");
+            let more = (most.parse::<u64>().unwrap() + 1).to_string();
+            assert!(with_number(line, &more).is_err() && with_number(line, &beyond).is_err());
+        }
+        for line in ["claim # 70 8 80 60 boot gone gone gone", "left # 0 sh"] {
+            assert!(with_number(line, "0").is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Desk {
     pub fn see(&mut self, seen: Seen) -> Decision {
         let at = Timestamp::from_millisecond(1_000_000_000 + self.at_ms).unwrap_or_default();
         let seed = u64::try_from(self.at_ms).unwrap_or(0);
-        let decision = decide(&self.plan, &self.asked, &self.stage, &seen, &Now { at, seed });
+        let now = Now { at, seed, secret: seed };
+        let decision = decide(&self.plan, &self.asked, &self.stage, &seen, &now);
         if decision.stage != self.stage {
             assert_eq!(decision.stage.revision, self.stage.revision + 1);
             self.saves += 1;

@@ -298,7 +298,7 @@ fn goes_on_after_loss(plan: &Plan, world: &World) -> bool {
 
 /// Deciding twice on the same thing is deciding once: used on saved stages with nothing seen.
 pub fn is_restless(plan: &Plan, world: &World) -> Option<&'static str> {
-    let now = remote_command::core::decide::Now { at: crate::world::now(), seed: 0 };
+    let now = remote_command::core::decide::Now { at: crate::world::now(), seed: 0, secret: 0 };
     let seen = remote_command::core::action::Seen::Nothing;
     let once = decide(plan, &world.asked, &world.stage, &seen, &now);
     let twice = decide(plan, &world.asked, &once.stage, &seen, &now);

@@ -191,7 +191,7 @@ impl World {
         let seen = self.mutant().bear_witness(seen);
         let (mut stage, mut asked) = (self.stage.clone(), self.asked.clone());
         self.mutant().misremember(&mut stage, &mut asked, &seen);
-        let now = Now { at: now(), seed: self.fresh_seed() };
+        let now = Now { at: now(), seed: self.fresh_seed(), secret: 0 };
         let decision = decide(plan, &asked, &stage, &seen, &now);
         if decision.stage != stage {
             assert_eq!(decision.stage.revision, stage.revision + 1, "a change is one revision");

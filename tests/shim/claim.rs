@@ -86,12 +86,22 @@ async fn launches_and_revokes_that_race_agree_on_the_taker(sh: Sh) {
     }
 }
 
+/// For a shell that runs its `ln` itself: one with a function of that name.
+const STALLING_SHELL: &str = "#!/bin/dash\n[ \"$1\" = -c ] || exec $RIG/bin/busybox sh \"$@\"\n\
+    text=$2; shift 2\nexec $RIG/bin/busybox sh -c 'ln() { case \"$2\" in */claim) \
+    if [ -e $RIG/hold ]; then rm $RIG/hold; read -r p rest </proc/self/stat; \
+    echo $p >$RIG/stalled; kill -STOP $p; fi ;; esac; command ln \"$@\"; }\n'\"$text\" \"$@\"\n";
+
 /// A claim's `ln` that stops itself just before it would link.
 fn stall_the_next_claim(rig: &Rig) {
     let script = "#!/bin/dash\ncase \"$2\" in */claim) if [ -e $RIG/hold ]; then\n\
                   rm $RIG/hold; echo $$ >$RIG/stalled; kill -STOP $$; fi ;; esac\n\
                   exec /bin/ln \"$@\"\n";
-    rig.program("ln", script);
+    if rig.sh == Sh::BusyboxStatic {
+        rig.program("sh", STALLING_SHELL);
+    } else {
+        rig.program("ln", script);
+    }
     fs::write(rig.place.join("hold"), "").unwrap();
 }
 
@@ -249,7 +259,7 @@ async fn a_command_never_hears_that_whoever_launched_it_is_gone(sh: Sh) {
     let (launch, helper, stalled) = stalled_launch(&rig, &attempt).await;
     launch.abort();
     assert!(launch.await.unwrap_err().is_cancelled());
-    if sh != Sh::Busybox {
+    if !sh.is_busybox() {
         for process in [vec![helper], children(helper.pid)].concat() {
             process.signal(Signal::KILL);
             until(LIMIT, "killed", async || !process.is_alive()).await.unwrap();

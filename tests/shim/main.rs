@@ -11,6 +11,7 @@ mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod before;
 mod claim;
 mod exact;
 mod login;
@@ -18,6 +19,7 @@ mod output;
 mod place;
 mod reach;
 mod rig;
+mod seen;
 mod shells;
 mod shortage;
 mod stop;

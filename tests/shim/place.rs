@@ -20,6 +20,7 @@ under_every_shell! {
     a_store_that_somebody_else_could_write_to_is_refused
     what_somebody_else_put_in_the_place_is_named_and_nothing_is_made_in_it
     a_store_reached_by_a_symbolic_link_is_refused
+    nothing_is_made_where_anybody_may_put_something_in_the_way
     the_default_places_are_tried_in_order
     a_network_file_system_is_used_only_when_named
     a_new_store_has_a_new_id_and_an_old_launch_is_refused
@@ -100,6 +101,62 @@ async fn a_store_reached_by_a_symbolic_link_is_refused(sh: Sh) {
     fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
     symlink(&elsewhere, rig.place.join("state/remote-command")).unwrap();
     assert!(unusable(&rig).await.message.contains("symbolic link"));
+}
+
+/// Where anybody may make names: a link, a link to nothing, and directories of another user's.
+async fn nothing_is_made_where_anybody_may_put_something_in_the_way(sh: Sh) {
+    let mut mounted = Mounted::new(sh, "mount -t tmpfs -o mode=1777 none /var/tmp").await;
+    let place = mounted.rig.place.path().display().to_string();
+    fs::create_dir(mounted.rig.place.join("victim")).unwrap();
+    // Nothing can be kept in the home, so that the next place is taken.
+    let home = mounted.rig.place.join("home/.local/state");
+    fs::create_dir_all(&home).unwrap();
+    fs::write(home.join("remote-command"), "").unwrap();
+    mounted.rig.account.state_directory = None;
+    let planted = [
+        format!("ln -s {place}/victim AT"),
+        format!("ln -s {place}/victim/new AT"),
+        "mkdir -m 700 AT; chown 65534 AT".to_owned(),
+        "mkdir -m 777 AT; chown 65534 AT".to_owned(),
+    ];
+    for plant in &planted {
+        let at = "/var/tmp/remote-command-0";
+        mounted.run(&plant.replace("AT", at));
+        let message = unusable(&mounted.rig).await.message;
+        assert!(message.contains(at), "{plant}: {message}");
+        mounted.run(&format!("rm -rf {at}"));
+    }
+    let left = fs::read_dir(mounted.rig.place.join("victim")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+// Not where the shell makes directories itself: nothing can step in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_planted_while_the_store_is_made_is_not_followed() {
+    for sh in [Sh::Dash, Sh::Bash, Sh::Busybox] {
+        for level in ["state/remote-command", "state/one", "state/one/two"] {
+            let mut rig = Rig::new(sh);
+            let state = rig.place.join("state/one/two").display().to_string();
+            if level != "state/remote-command" {
+                rig.account.state_directory = Some(state);
+            }
+            let victim = rig.place.join("victim");
+            fs::create_dir(&victim).unwrap();
+            let at = rig.place.join(level);
+            // In the moment before it would be made.
+            let mkdir = format!(
+                "#!/bin/dash\nfor last; do :; done\ncase $last in {0} | {0}/*) \
+                 [ -e {0} ] || /bin/ln -s {1} {0} ;; esac\nexec /bin/mkdir \"$@\"\n",
+                at.display(),
+                victim.display(),
+            );
+            rig.program("mkdir", &mkdir);
+            unusable(&rig).await;
+            assert!(fs::symlink_metadata(&at).unwrap().is_symlink(), "{level}");
+            let made: Vec<_> = fs::read_dir(&victim).unwrap().flatten().collect();
+            assert!(made.is_empty(), "{sh:?} {level}: {made:?}");
+        }
+    }
 }
 
 async fn the_default_places_are_tried_in_order(sh: Sh) {
@@ -225,11 +282,11 @@ async fn records_that_others_put_where_ours_may_be_are_not_touched(sh: Sh) {
     fs::write(victim.join("precious"), "").unwrap();
     let mut forged = mounted.rig.command(&["/bin/true"]);
     forged.entry.machine.clone_from(&attempt.entry.machine);
-    let (machine, token) = (&attempt.entry.machine, &forged.entry.token);
+    let (machine, half) = (&attempt.entry.machine, &forged.entry.token[..16]);
     let (uid, other, victim_at) = (&attempt.entry.uid, &forged.entry.uid, victim.display());
     mounted.run(&format!(
-        "umask 077; at=/var/tmp/remote-command-0/{machine}; mkdir -p $at/{uid} $at/{other}/1-1-{token}; \
-         ln -s {victim_at} $at/{uid}/1-1-ffff; echo >$at/{other}/1-1-{token}/exit; \
+        "umask 077; at=/var/tmp/remote-command-0/{machine}; mkdir -p $at/{uid} $at/{other}/1-1-{half}; \
+         ln -s {victim_at} $at/{uid}/1-1-ffff; echo >$at/{other}/1-1-{half}/exit; \
          chown -R 65534 /var/tmp/remote-command-0"
     ));
     attempt.sweep().await;
@@ -239,9 +296,11 @@ async fn records_that_others_put_where_ours_may_be_are_not_touched(sh: Sh) {
 }
 
 async fn a_store_without_hard_links_is_refused(sh: Sh) {
-    let rig = Rig::new(sh);
-    rig.program("ln", "#!/bin/dash\nexit 1\n");
-    assert!(unusable(&rig).await.message.contains("hard links"));
+    // Each link takes an inode of a tmpfs: there is room for what comes before.
+    let mounts = "mount -t tmpfs -o mode=700,nr_inodes=5 none $1/state";
+    let mounted = Mounted::new(sh, mounts).await;
+    let message = unusable(&mounted.rig).await.message;
+    assert!(message.contains("hard links"), "{message}");
 }
 
 // Not under busybox: its shell brings the tools along.

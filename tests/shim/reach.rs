@@ -29,13 +29,13 @@ under_every_shell! {
 }
 
 /// A rig whose logins are in a cgroup of their own, as a session's are.
-struct Scoped {
-    rig: Rig,
+pub struct Scoped {
+    pub rig: Rig,
     cgroup: PathBuf,
 }
 
 impl Scoped {
-    fn new(sh: Sh) -> Scoped {
+    pub fn new(sh: Sh) -> Scoped {
         let mut rig = Rig::new(sh);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mut found = mounts.lines().filter_map(|line| {
@@ -75,7 +75,7 @@ impl Drop for Scoped {
 }
 
 /// Leaves the session, its parents and the environment.
-const AWAY: &str = "env -i RIG=$RIG PIDS=$PIDS setsid sh -c \
+pub const AWAY: &str = "env -i RIG=$RIG PIDS=$PIDS setsid sh -c \
                     '(setsid sh -c \"trap \\\"\\\" TERM; echo \\$\\$ >>\\$PIDS; \
                     while :; do sleep 1; done\" &)'\n";
 

@@ -32,16 +32,24 @@ pub enum Sh {
     Dash,
     Bash,
     Busybox,
+    /// Debian's busybox-static: its shell runs its tools itself, whatever is on the path, and most
+    /// of them in a process that keeps the shell's environment.
+    BusyboxStatic,
 }
 
 impl Sh {
     fn program(self) -> PathBuf {
-        let name = match self {
-            Sh::Dash => "dash",
-            Sh::Bash => "bash",
-            Sh::Busybox => "busybox",
-        };
-        programs::debian(name, name).unwrap()
+        match self {
+            Sh::Dash => programs::debian("dash", "dash").unwrap(),
+            Sh::Bash => programs::debian("bash", "bash").unwrap(),
+            Sh::Busybox => programs::busybox("busybox").unwrap(),
+            Sh::BusyboxStatic => programs::busybox("busybox-static").unwrap(),
+        }
+    }
+
+    /// Whether its tools come with it.
+    pub fn is_busybox(self) -> bool {
+        matches!(self, Sh::Busybox | Sh::BusyboxStatic)
     }
 }
 
@@ -55,10 +63,13 @@ macro_rules! under_every_shell {
             async fn $name() { super::$name($crate::rig::Sh::Bash).await; })* }
         mod busybox { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() { super::$name($crate::rig::Sh::Busybox).await; })* }
+        mod busybox_static { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::rig::Sh::BusyboxStatic).await; })* }
     };
 }
 
 pub struct Rig {
+    pub sh: Sh,
     pub place: Place,
     pub transport: Arc<dyn Transport>,
     pub account: Account,
@@ -71,10 +82,15 @@ impl Rig {
         fs::create_dir(&bin).unwrap();
         fs::create_dir(place.join("home")).unwrap();
         fs::create_dir(place.join("state")).unwrap();
-        if sh == Sh::Busybox {
-            let list = Command::new(sh.program()).arg("--list").output().unwrap();
-            for applet in String::from_utf8(list.stdout).unwrap().lines() {
-                symlink(sh.program(), bin.join(applet)).unwrap();
+        if sh.is_busybox() {
+            // Where other users can get to it.
+            let busybox = bin.join("busybox");
+            // By another process: while this one had it open for writing, nobody could run it.
+            assert!(Command::new("cp").arg(sh.program()).arg(&busybox).status().unwrap().success());
+            let list = Command::new(&busybox).arg("--list").output().unwrap();
+            let list = String::from_utf8(list.stdout).unwrap();
+            for applet in list.lines().filter(|applet| *applet != "busybox") {
+                symlink(&busybox, bin.join(applet)).unwrap();
             }
         } else {
             symlink(sh.program(), bin.join("sh")).unwrap();
@@ -86,7 +102,7 @@ impl Rig {
         };
         let transport = Arc::new(Rig::local(&place));
         keeper::marked(&mark(&place)).unwrap();
-        Rig { place, transport, account }
+        Rig { sh, place, transport, account }
     }
 
     pub fn local(place: &Place) -> Local {
@@ -392,7 +408,8 @@ impl Attempt {
 
     pub fn directory(&self, rig: &Rig) -> PathBuf {
         let Entry { uid, run, attempt, token, .. } = &self.entry;
-        rig.store().join(uid).join(format!("{run}-{attempt}-{token}"))
+        // Half of the token is all that other users may see.
+        rig.store().join(uid).join(format!("{run}-{attempt}-{}", &token[..token.len() / 2]))
     }
 }
 

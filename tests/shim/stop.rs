@@ -75,7 +75,7 @@ pub async fn gone(pid: u32) {
 /// A deadline that comes after a command has begun, on a slow machine too.
 pub const LATER: Duration = Duration::from_secs(5);
 
-const STUBBORN: &str = "setsid sh -c 'echo $$ >>$PIDS; exec sleep 300' &\n\
+pub const STUBBORN: &str = "setsid sh -c 'echo $$ >>$PIDS; exec sleep 300' &\n\
      sh -c 'trap \"\" TERM; echo $$ >>$PIDS; while :; do sleep 1; done' &\n\
      echo $$ >>$PIDS\nwait\n";
 

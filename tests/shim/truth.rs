@@ -347,11 +347,36 @@ async fn a_host_whose_setsid_cannot_fork_gives_each_command_a_channel_of_its_own
     assert_eq!(stopped.finished().await.signal(), Some("KILL"));
 }
 
+/// Guards against a setsid that is taken for missing, because it has no path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_that_brings_all_its_tools_needs_no_file_of_them() {
+    let mut rig = Rig::new(Sh::BusyboxStatic);
+    for file in fs::read_dir(rig.place.join("bin")).unwrap().flatten() {
+        if file.file_name() != "sh" && file.file_name() != "busybox" {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let bin = rig.place.join("bin").display().to_string();
+    rig.transport = std::sync::Arc::new(Rig::local(&rig.place).env("PATH", &bin));
+    let text = "env -i PIDS=$PIDS RIG=$RIG sh -c 'echo $$ >>$PIDS; exec sleep 300' & \
+                echo $$ >>$PIDS; wait";
+    let (attempt, pids) = started(&rig, text, 2).await;
+    let claim = claim_of(&attempt.probe().await);
+    let session = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap().to_owned()
+    };
+    let command = claim.processes.command.pid;
+    assert_eq!(session(command), command.to_string(), "a session of its own");
+    assert_eq!(attempt.kill(StopReason::Cancelled, None).await.tree, Tree::Empty);
+    assert!(pids.into_iter().all(|pid| !is_alive(pid)));
+}
+
 async fn a_host_without_setsid_runs_and_stops_commands(sh: Sh) {
     let mut rig = Rig::new(sh);
     let tools = "cat dd find grep ln ls mkdir mkfifo rm sleep wc id uname rmdir";
     for tool in tools.split(' ') {
-        if sh != Sh::Busybox {
+        if !sh.is_busybox() {
             let real = crate::support::programs::debian(tool, "coreutils").unwrap();
             std::os::unix::fs::symlink(real, rig.place.join("bin").join(tool)).unwrap();
         }

@@ -59,6 +59,16 @@ pub fn debian(name: &str, package: &str) -> Result<PathBuf> {
     found.ok_or_else(|| format!("{name} is missing: sudo apt-get install --yes {package}").into())
 }
 
+/// The busybox of a Debian package, `busybox` or `busybox-static`, whichever is installed.
+pub fn busybox(package: &str) -> Result<PathBuf> {
+    let script = root().join("playground/programs/busybox");
+    let output = Command::new(script).arg(package).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("{package} is missing: playground/programs/busybox {package}").into());
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end()))
+}
+
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Servers live where the path of a normal user does not look.

@@ -127,9 +127,8 @@ impl Turn<'_> {
 
     fn prepare(&self) -> Action {
         let kind = self.next_kind();
-        let seed = self.now.seed;
-        let low = backoff::mix(seed.rotate_left(32)) >> 32;
-        let token = format!("{:016x}{low:08x}{:08x}", backoff::mix(seed), self.stage.entries);
+        let hidden = self.now.secret.wrapping_add(self.stage.entries.into());
+        let token = format!("{:016x}{:016x}", backoff::mix(self.now.seed), backoff::mix(hidden));
         let attempt = self.next_number(kind);
         let (uid, run, machine) = (self.plan.uid.clone(), self.stage.run, String::new());
         let run_as = self.plan.program.run_as.clone();

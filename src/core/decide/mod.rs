@@ -40,8 +40,12 @@ use super::stage::{Attempt, Stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     pub at: Timestamp,
-    /// Fresh randomness at every call: tokens and jitter are made of it.
+    /// Fresh randomness at every call: jitter, and the half of a token that names its entry on
+    /// the host, where others can see it.
     pub seed: u64,
+    /// More of it, for the half of a token that nobody else is to know: not to be reckoned from
+    /// the seed, as [`mix`](super::backoff::mix) can be turned round.
+    pub secret: u64,
 }
 
 /// What was decided.

@@ -570,6 +570,23 @@ mod tests {
         assert_eq!((fault.reason(), attempt.is_foreign()), ("ProcessLimit", false));
     }
 
+    /// Guards against a search that begins anew with each piece: 4 MiB would take it minutes.
+    #[test]
+    fn the_nonce_is_found_behind_any_noise_in_time_that_grows_with_the_noise_alone() {
+        let nonce = "0123456789abcdef0123456789abcdef";
+        let (whole, nearly) = (format!("\n{nonce}\n"), format!("\n{}", &nonce[..31]));
+        let began = Instant::now();
+        for size in [0, 1, NOISE - 1, NOISE, NOISE + 1, 4 << 20] {
+            let mut channel = Channel::new(Some(nonce), 100);
+            for byte in nearly.bytes().cycle().take(size).chain(whole.bytes()) {
+                assert!(!channel.begun() && channel.noise.len() <= NOISE, "{size}");
+                channel.take(&[byte]);
+            }
+            assert!(channel.begun(), "{size}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_attempt_grows_old_only_after_its_end() {
         let (attempt, hour) = (launched("nonce"), Duration::from_secs(3600));
