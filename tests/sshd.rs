@@ -196,6 +196,7 @@ async fn commands_reach_a_host_over_a_jump_host() {
 #[tokio::test]
 async fn behind_a_jump_host_a_denied_network_is_what_the_jump_host_makes_of_it() {
     let (jump, target) = (start(&[]), start(&[]));
+    let credentials = secrets(&jump);
     let public = jump.directory().join("client_ed25519.pub");
     std::fs::copy(public, target.directory().join("authorized_keys")).unwrap();
     let hosts = Hosts::new().denying(Denied::only(["0.0.0.0/8".parse().unwrap()]));
@@ -203,12 +204,13 @@ async fn behind_a_jump_host_a_denied_network_is_what_the_jump_host_makes_of_it()
     let known = target.known_hosts_line().unwrap().replace("127.0.0.1", "0.0.0.0");
     let mut way = Way::to(&target).trusting(&known);
     way.hop().address = "0.0.0.0".to_owned();
-    let transport = hosts.transport("default", &way.connection(), secrets(&jump));
+    let transport = hosts.transport("default", &way.connection(), credentials.clone());
+    let before = connections(&target);
     let fault = run(transport.as_ref(), "true").await.lost.unwrap();
     assert_eq!(fault.cause, Standing::PolicyDenied.into());
-    assert_eq!(connections(&target), 0);
+    assert_eq!(connections(&target), before, "nobody came");
     let over = way.via(&Way::to(&jump)).connection();
-    let transport = hosts.transport("default", &over, secrets(&jump));
+    let transport = hosts.transport("default", &over, credentials);
     let end = run(transport.as_ref(), "true").await;
     assert_eq!(end.status, Some(0), "{:?}", end.lost);
 }

@@ -68,7 +68,8 @@ impl World {
     /// Starts one that denies the networks that an operator denies by itself.
     pub fn start_operator_with_usual_denials(&self) -> usize {
         let mut operators = self.operators.lock().unwrap();
-        operators.push(self.bare_program(operators.len(), OPERATOR).start().unwrap());
+        let program = self.bare_program(operators.len(), OPERATOR);
+        operators.push(program.start().unwrap());
         operators.len() - 1
     }
 
