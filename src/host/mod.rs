@@ -195,6 +195,7 @@ impl LookupError {
             Self::SecretNotFound(_)
             | Self::SecretKeyNotFound(..)
             | Self::ConfigMapNotFound(..)
+            | Self::Binary(..)
             | Self::Unavailable(_) => false,
         }
     }
