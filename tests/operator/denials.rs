@@ -75,7 +75,7 @@ async fn an_operator_that_was_told_nothing_connects_to_nothing_on_its_own_machin
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_label_no_secret_is_used_and_with_it_everything_goes_on() {
     let world = world().await;
-    world.secret("value", &[("key", "said")]).await;
+    world.secret("value", &[("key", "said"), ("script", "echo said")]).await;
     let option = format!("--secret-label={LABEL}=yes");
     world.start_operator_with(&[&option]);
     host_is_denied(&world, "local").await;
@@ -97,10 +97,13 @@ async fn without_the_label_no_secret_is_used_and_with_it_everything_goes_on() {
     let env = json!([{"name": "SAID", "valueFrom": from}]);
     world.command("env", json!({"script": "echo $SAID", "env": env})).await;
     world.command("stdin", json!({"command": ["cat"], "stdin": {"valueFrom": from}})).await;
+    let script = json!({"secretKeyRef": {"name": "value", "key": "script"}});
+    world.command("script", json!({"scriptFrom": script})).await;
+    is_denied(&world, "script", "\"value\"").await;
     is_denied(&world, "env", "\"value\"").await;
     is_denied(&world, "stdin", "\"value\"").await;
     label(&world, "value", json!("yes")).await;
-    for name in ["env", "stdin"] {
+    for name in ["env", "stdin", "script"] {
         let object = world.shows(name, "Succeeded", "Completed").await;
         let tail = object.status.unwrap().output.unwrap().stdout.tail.unwrap();
         assert_eq!(tail.trim_end(), "said");
