@@ -43,6 +43,8 @@ pub fn program(directory: &Path, plane: &Recipe) -> Result<Program> {
         .arg(format!("--listen=127.0.0.1:{}", port(directory)?))
         .arg(format!("--state-directory={}", state.display()))
         .arg(format!("--lease-namespace={NAMESPACE}"))
+        // Its hosts are on this machine.
+        .arg("--deny-network=none")
         .env("KUBECONFIG", kubeconfig))
 }
 

@@ -41,6 +41,7 @@ Examples:
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it in a process")]
 pub enum Command {
     /// Run the operator: carry out RemoteCommand objects of a cluster
     #[command(after_help = OPERATOR_HELP)]

@@ -199,7 +199,9 @@ pub fn hold(error: &LookupError) -> Hold {
         LookupError::SecretKeyNotFound(..) => (HoldKind::Missing, "SecretKeyNotFound"),
         LookupError::ConfigMapNotFound(..) => (HoldKind::Missing, "ConfigMapNotFound"),
         LookupError::Binary(..) => (HoldKind::Invalid, "InvalidSpec"),
-        LookupError::Denied(..) => (HoldKind::Invalid, "PolicyDenied"),
+        LookupError::Denied(..) | LookupError::Unlabelled(..) => {
+            (HoldKind::Invalid, "PolicyDenied")
+        }
         // Nothing is known to be wrong with what the user wrote.
         LookupError::Unavailable(_) => (HoldKind::Busy, "Queued"),
     };

@@ -4,6 +4,8 @@
 
 #[path = "operator/budget.rs"]
 mod budget;
+#[path = "operator/denials.rs"]
+mod denials;
 #[path = "operator/ends.rs"]
 mod ends;
 #[path = "operator/farewells.rs"]

@@ -17,6 +17,7 @@ use odd::{Odd, Plain, Server};
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::Transport;
 use remote_command::host::hosts::Hosts;
+use remote_command::host::networks::Denied;
 use remote_command::host::recorded::Shells;
 use remote_command::shim::Account;
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
@@ -95,6 +96,37 @@ async fn what_fails_before_the_handshake_has_its_own_reasons() {
     let sly = Plain::start("secret Exceeded MaxStartups secret\r\n", true).await;
     let said = fails(plain(&hosts, sly.port).as_ref(), Transient::Throttled, AT_ONCE).await;
     assert!(!said.contains("secret"), "{said}");
+}
+
+#[tokio::test]
+async fn however_a_denied_address_is_spelled_nothing_is_sent_there() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hosts = Hosts::new().denying(Denied::usual([]));
+    for address in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "0",
+        "0.0.0.0",
+        "::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:7f00:1",
+    ] {
+        let mut way = Way::to_port(port, "somebody");
+        way.hop().address = address.to_owned();
+        let denied = dialled(&hosts, &way);
+        let said = fails(denied.as_ref(), Standing::PolicyDenied, AT_ONCE).await;
+        assert!(said.contains("--deny-network") && said.contains(address), "{said}");
+    }
+    let knocked = listener.accept().map(drop).unwrap_err();
+    assert_eq!(knocked.kind(), std::io::ErrorKind::WouldBlock, "nobody came");
 }
 
 #[tokio::test]

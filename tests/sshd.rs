@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::hosts::Hosts;
+use remote_command::host::networks::Denied;
 use remote_command::host::{Event, Input};
 use sessions::{End, LIMIT, Secrets, Way, finish, run};
 use support::sshd::{Kind, Options, Sshd};
@@ -190,6 +191,28 @@ async fn commands_reach_a_host_over_a_jump_host() {
     let fault = run(transport.as_ref(), "true").await.lost.unwrap();
     assert_eq!(fault.cause, Transient::ConnectionRefused.into());
     assert!(fault.message.starts_with("via local: "), "{}", fault.message);
+}
+
+#[tokio::test]
+async fn behind_a_jump_host_a_denied_network_is_what_the_jump_host_makes_of_it() {
+    let (jump, target) = (start(&[]), start(&[]));
+    let credentials = secrets(&jump);
+    let public = jump.directory().join("client_ed25519.pub");
+    std::fs::copy(public, target.directory().join("authorized_keys")).unwrap();
+    let hosts = Hosts::new().denying(Denied::only(["0.0.0.0/8".parse().unwrap()]));
+    // It leads to this machine, too.
+    let known = target.known_hosts_line().unwrap().replace("127.0.0.1", "0.0.0.0");
+    let mut way = Way::to(&target).trusting(&known);
+    way.hop().address = "0.0.0.0".to_owned();
+    let transport = hosts.transport("default", &way.connection(), credentials.clone());
+    let before = connections(&target);
+    let fault = run(transport.as_ref(), "true").await.lost.unwrap();
+    assert_eq!(fault.cause, Standing::PolicyDenied.into());
+    assert_eq!(connections(&target), before, "nobody came");
+    let over = way.via(&Way::to(&jump)).connection();
+    let transport = hosts.transport("default", &over, credentials);
+    let end = run(transport.as_ref(), "true").await;
+    assert_eq!(end.status, Some(0), "{:?}", end.lost);
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ pub enum Standing {
     HostKeyMismatch,
     /// The key it showed is marked `@revoked` (sshd(8), known_hosts).
     HostKeyRevoked,
+    /// The operator's own options or rights forbid it: the host's network, or a Secret.
+    PolicyDenied,
     /// Every credential we have was refused.
     AuthenticationRejected,
     /// The Secret holds no key, or one that cannot be used.
@@ -127,6 +129,7 @@ impl Standing {
             Self::HostKeyUnknown
             | Self::HostKeyMismatch
             | Self::HostKeyRevoked
+            | Self::PolicyDenied
             | Self::AuthenticationRejected
             | Self::CredentialsInvalid
             | Self::NoCommonAlgorithm
@@ -164,6 +167,7 @@ impl Standing {
             Self::HostKeyUnknown => "HostKeyUnknown",
             Self::HostKeyMismatch => "HostKeyMismatch",
             Self::HostKeyRevoked => "HostKeyRevoked",
+            Self::PolicyDenied => "PolicyDenied",
             Self::AuthenticationRejected => "AuthenticationRejected",
             Self::CredentialsInvalid => "CredentialsInvalid",
             Self::NoCommonAlgorithm => "NoCommonAlgorithm",

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::StopReason;
-use super::fault::Cause;
+use super::fault::{Cause, Standing};
 use super::foreign::printable;
 use super::outcome::{Ending, Evidence, Outcome};
 use super::plan::{HoldKind, Plan};
@@ -335,6 +335,9 @@ impl Waiting {
 
     fn conditions(&self) -> Conditions {
         match &self.on {
+            WaitingOn::Fault(Cause::Standing(Standing::PolicyDenied)) => {
+                Conditions { accepted: Truth::False, ..Conditions::STALLED }
+            }
             on if on.is_standing() => Conditions::STALLED,
             WaitingOn::Fault(_) | WaitingOn::HostChanged | WaitingOn::Hold(HoldKind::Busy, _) => {
                 Conditions::UNDER_WAY

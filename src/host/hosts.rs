@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::contact::{Contact, Contacts, same_way};
 use super::machine::Machine;
+use super::networks::Denied;
 use super::spools::Spools;
 use super::ssh::{Dialer, Link};
 use super::{Host, HostFacts, Lookup, Transport};
@@ -43,6 +44,13 @@ impl Hosts {
     #[must_use]
     pub fn spooling(self, spools: Spools) -> Self {
         Self { spools, ..self }
+    }
+
+    /// That connect to nothing in these networks. What is dialled from a jump host is out of
+    /// their reach.
+    #[must_use]
+    pub fn denying(self, denied: Denied) -> Self {
+        Self { dialer: self.dialer.denying(denied), ..self }
     }
 
     /// The verbs on a machine. Nothing is dialled before it is used.

@@ -7,6 +7,7 @@ pub mod hosts;
 mod inputs;
 pub mod local;
 mod machine;
+pub mod networks;
 mod recall;
 pub mod recorded;
 mod shell;
@@ -175,9 +176,29 @@ pub enum LookupError {
     /// It may be there; whoever gives out the rights has to let us read it.
     #[error("{0} may not be read: {1}")]
     Denied(String, String),
+    /// It is there, and this operator reads only Secrets that carry a label: the Secret, the label.
+    #[error(
+        "secret {0:?} does not carry the label {1}, and this operator reads no other secrets \
+         (--secret-label); whoever may change the secret can label it"
+    )]
+    Unlabelled(String, String),
     /// The API server could not be asked; says nothing about the object.
     #[error("the source of secrets could not be asked: {0}")]
     Unavailable(String),
+}
+
+impl LookupError {
+    /// Whether the object is there and this process may not read it.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied(..) | Self::Unlabelled(..) => true,
+            Self::SecretNotFound(_)
+            | Self::SecretKeyNotFound(..)
+            | Self::ConfigMapNotFound(..)
+            | Self::Binary(..)
+            | Self::Unavailable(_) => false,
+        }
+    }
 }
 
 /// The verbs on one machine, for one object's plan.

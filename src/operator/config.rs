@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
+use super::denial::Denial;
+use super::lookup::SecretLabel;
 use crate::api::duration::InvalidDuration;
 use crate::api::quantity::{InvalidQuantity, Quantity};
 use crate::host::spools::Spools;
@@ -138,6 +140,14 @@ pub struct Config {
         value_parser = size_or_none
     )]
     pub log_limit: u64,
+    /// Read only Secrets that carry this label [default: all that are referred to]
+    #[arg(long, env = "REMOTE_COMMAND_SECRET_LABEL", value_name = "KEY=VALUE")]
+    pub secret_label: Option<SecretLabel>,
+    /// Connect to no host in this network, given as a CIDR; repeat it for more, or write `none`.
+    /// What is reached through a jump host is out of its reach [default: loopback, link-local
+    /// and unspecified addresses, and those of the API server]
+    #[arg(long, env = "REMOTE_COMMAND_DENY_NETWORK", value_name = "CIDR", value_delimiter = ',')]
+    pub deny_network: Vec<Denial>,
 }
 
 /// Why options do not go together.
@@ -147,6 +157,8 @@ pub enum Unsound {
     RenewDeadline(Duration, Duration),
     #[error("--retry-period ({0:?}) must be shorter than --renew-deadline ({1:?})")]
     RetryPeriod(Duration, Duration),
+    #[error("--deny-network none leaves nothing to deny: give it alone, or networks")]
+    DenyNetwork,
 }
 
 impl Config {
@@ -177,6 +189,9 @@ impl Config {
         }
         if self.retry_period >= renew {
             return Err(Unsound::RetryPeriod(self.retry_period, renew));
+        }
+        if self.deny_network.len() > 1 && self.deny_network.contains(&Denial::Nothing) {
+            return Err(Unsound::DenyNetwork);
         }
         Ok(())
     }
@@ -236,6 +251,19 @@ mod tests {
         assert!(matches!(late, Err(Unsound::RenewDeadline(..))), "{late:?}");
         let rare = typed(&["--retry-period=10s"]).unwrap().check();
         assert!(matches!(rare, Err(Unsound::RetryPeriod(..))), "{rare:?}");
+    }
+
+    #[test]
+    fn networks_are_denied_one_by_one_or_none_of_them() {
+        let two = typed(&["--deny-network=10.0.0.0/8", "--deny-network=fd00::/8,::1"]).unwrap();
+        assert_eq!((two.deny_network.len(), two.check()), (3, Ok(())));
+        assert_eq!(typed(&["--deny-network=none"]).unwrap().check(), Ok(()));
+        let both = typed(&["--deny-network=none", "--deny-network=::1"]).unwrap();
+        assert_eq!(both.check(), Err(Unsound::DenyNetwork));
+        for text in ["", "None", "example.com", "10.0.0.0/40"] {
+            assert!(typed(&[&format!("--deny-network={text}")]).is_err(), "{text}");
+        }
+        assert!(typed(&["--secret-label=a"]).unwrap_err().contains("KEY=VALUE"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::closing::Swept;
 use super::disputes::Disputes;
 use super::events::Announcer;
 use super::following::Output;
+use super::lookup::{Namespace, SecretLabel};
 use super::writer::Writer;
 use crate::api::RemoteHost;
 use crate::host::hosts::Hosts;
@@ -25,8 +26,17 @@ pub struct Context {
     pub remote_hosts: Store<RemoteHost>,
     pub admission: Arc<Admission>,
     pub output: Output,
+    /// What Secrets have to carry to be read.
+    pub secret_label: Option<SecretLabel>,
     pub swept: Swept,
     pub disputes: Disputes,
     /// Cancelled when supervisors are to end.
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// The Secrets and ConfigMaps of the namespace `name`, as far as they may be read.
+    pub fn lookup(&self, name: &str) -> Namespace {
+        Namespace::new(self.client.clone(), name, self.secret_label.clone())
+    }
 }

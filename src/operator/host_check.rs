@@ -101,7 +101,7 @@ struct Patience(Option<(String, Instant)>);
 impl Check {
     /// A check of the host in `view`. `fresh` for one that was just created.
     pub fn new(context: Arc<Context>, view: View, fresh: bool) -> Self {
-        let lookup = Namespace::new(context.client.clone(), &view.namespace);
+        let lookup = context.lookup(&view.namespace);
         let (pause, look) = (FIRST_PAUSE, FIRST_PAUSE);
         let patience = Patience::default();
         let (last, generation) = (None, None);

@@ -11,6 +11,7 @@ mod bucket;
 mod closing;
 mod config;
 mod context;
+mod denial;
 mod disputes;
 mod events;
 pub mod fault;
@@ -54,6 +55,7 @@ pub use config::Config;
 
 use crate::api::{RemoteCommand, RemoteHost};
 use crate::host::hosts::Hosts;
+use crate::host::networks::Denied;
 use crate::output;
 use crate::output::mark::Marks;
 use admission::Admission;
@@ -100,6 +102,8 @@ struct Operator {
 struct Clients {
     watches: Client,
     writes: Client,
+    /// The API server's host, as it is configured.
+    api_server: Option<String>,
 }
 
 /// Carries out RemoteCommands until SIGTERM or SIGINT. Commands on hosts live on.
@@ -165,7 +169,9 @@ impl Operator {
         let scope = watch::Scope { namespace, timeout };
         let commands = watch::watch::<RemoteCommand>(watches.clone(), &scope);
         let remote_hosts = watch::watch::<RemoteHost>(watches.clone(), &scope);
-        let context = Arc::new(self.context(&remote_hosts));
+        let denied = &self.config.deny_network;
+        let denied = denial::denied(denied, self.clients.api_server.as_deref()).await;
+        let context = Arc::new(self.context(&remote_hosts, denied));
         let mut reconciler = Reconciler::new(Arc::clone(&context), commands.store.clone());
         let writer_ended = context.writer.ended();
         tokio::select! {
@@ -181,14 +187,15 @@ impl Operator {
         context.hosts.shutdown().await;
     }
 
-    fn context(&self, remote_hosts: &watch::Watched<RemoteHost>) -> Context {
+    fn context(&self, remote_hosts: &watch::Watched<RemoteHost>, denied: Denied) -> Context {
         let client = &self.clients.writes;
         let announcer = Announcer::new(client.clone(), self.identity.name());
         Context {
             client: client.clone(),
             writer: Writer::start(client.clone(), announcer.clone()),
             announcer,
-            hosts: Arc::new(Hosts::new().spooling(self.config.spools())),
+            hosts: Arc::new(Hosts::new().spooling(self.config.spools()).denying(denied)),
+            secret_label: self.config.secret_label.clone(),
             remote_hosts: remote_hosts.store.clone(),
             admission: Arc::new(Admission::default()),
             output: self.output.clone(),
@@ -219,13 +226,14 @@ async fn clients(watch_timeout: Duration) -> Result<Clients, Error> {
     let client = |config: kube::Config| -> Result<Client, Error> {
         Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
     };
+    let api_server = config.cluster_url.host().map(str::to_owned);
     let mut careful = config.clone();
     careful.default_retry = false;
     // A list has no limit of its own, and a connection that is dead says nothing. The silence
     // counts from what was sent last, not from when the connection went idle.
     config.read_timeout = Some(watch_timeout + watch::MARGIN);
     config.reset_reader_on_write = true;
-    Ok(Clients { watches: client(config)?, writes: client(careful)? })
+    Ok(Clients { watches: client(config)?, writes: client(careful)?, api_server })
 }
 
 /// Cancelled at the first SIGTERM or SIGINT.

@@ -29,7 +29,6 @@ use super::context::Context;
 use super::following::Following;
 use super::hearing::Hearing;
 use super::ledger::{self, Ledger};
-use super::lookup::Namespace;
 use super::registry::Seat;
 use super::stage;
 use super::wishes::{Wishes, wishes};
@@ -87,7 +86,7 @@ impl Supervisor {
     pub fn new(context: Arc<Context>, seat: Seat) -> Self {
         let object = seat.object.borrow().clone();
         let (writer, announcer) = (context.writer.clone(), context.announcer.clone());
-        let lookup = Namespace::new(context.client.clone(), &seat.key.namespace);
+        let lookup = context.lookup(&seat.key.namespace);
         let guest = Guest {
             uid: seat.key.uid.clone(),
             name: format!("{}/{}", seat.key.namespace, seat.key.name),

@@ -85,6 +85,7 @@ impl ExitCode {
                 | Failure::HostKeyUnknown
                 | Failure::HostKeyMismatch
                 | Failure::HostKeyRevoked
+                | Failure::PolicyDenied
                 | Failure::AuthenticationRejected
                 | Failure::CredentialsInvalid
                 | Failure::NoCommonAlgorithm

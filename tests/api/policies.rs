@@ -253,3 +253,50 @@ async fn the_roles_that_are_shipped_let_use_what_they_say() {
     bind("remote-command-inline-host-user").await;
     granted("b", inline(&json!({}))).await;
 }
+
+/// As people meet it: rights by group or ServiceAccount, and kubectl's words.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_and_service_accounts_have_the_verbs_and_kubectl_shows_what_is_missing() {
+    let place = Place::new().await;
+    // The policies are in force.
+    place.user("first", &[], &[]).await;
+    let namespace = place.commands.namespace.as_str();
+    let group = format!("team-{namespace}");
+    let bot = format!("system:serviceaccount:{namespace}:bot");
+    let (of_group, of_bot) =
+        (format!("--group={group}"), format!("--serviceaccount={namespace}:bot"));
+    for (name, subject) in [("group", &of_group), ("bot", &of_bot)] {
+        let role = "--clusterrole=remote-command-host-user";
+        let words = ["create", "rolebinding", name, "--namespace", namespace, role, subject];
+        place.commands.plane.kubectl(&words).await.unwrap();
+    }
+    let apply = async |object: &Value, who: &[String]| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), object.to_string()).unwrap();
+        let path = file.path().display().to_string();
+        let words = ["apply", "--namespace", namespace, "-f", path.as_str()];
+        let who = who.iter().map(String::as_str);
+        let words: Vec<&str> = words.into_iter().chain(who).collect();
+        place.commands.plane.kubectl(&words).await.map_err(|refused| refused.to_string())
+    };
+    let member = ["--as=ann".to_owned(), format!("--as-group={group}")];
+    let account = [format!("--as={bot}")];
+    for (name, who) in [("by-group", &member[..]), ("by-account", &account[..])] {
+        let object = command(name, json!({}));
+        let granted = async {
+            while apply(&object, who).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, granted).await.expect("the binding is in force");
+        let mut object = command("own", inline(&json!({})));
+        object["spec"].as_object_mut().unwrap().remove("hostRef");
+        let refused = apply(&object, who).await.unwrap_err();
+        let asked = "Ask for the verb \"inline\"";
+        let asked = refused.contains(asked) || refused.contains("ask for the verb \"inline\"");
+        assert!(asked && refused.contains("(Forbidden)"), "{refused}");
+    }
+    // The same person without the group has no right at all.
+    let refused = apply(&command("alone", json!({})), &member[..1]).await.unwrap_err();
+    assert!(refused.contains("forbidden"), "{refused}");
+}

@@ -65,7 +65,20 @@ impl World {
         self.program_of(number, OPERATOR)
     }
 
+    /// Starts one that denies the networks that an operator denies by itself.
+    pub fn start_operator_with_usual_denials(&self) -> usize {
+        let mut operators = self.operators.lock().unwrap();
+        let program = self.bare_program(operators.len(), OPERATOR);
+        operators.push(program.start().unwrap());
+        operators.len() - 1
+    }
+
+    /// Its hosts are on this machine, to which an operator connects only if it is told so.
     fn program_of(&self, number: usize, user: &str) -> Program {
+        self.bare_program(number, user).env("REMOTE_COMMAND_DENY_NETWORK", "none")
+    }
+
+    fn bare_program(&self, number: usize, user: &str) -> Program {
         let kubeconfig = self.kubeconfig(number, user);
         let state = kubeconfig.with_file_name("state");
         Program::new(env!("CARGO_BIN_EXE_remote-command"), self.log(number))

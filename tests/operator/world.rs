@@ -66,7 +66,10 @@ impl Plane {
 
 async fn install(plane: &ControlPlane) {
     plane.apply_crds().await.unwrap();
-    plane.kubectl(&["apply", "-f", &rbac().display().to_string()]).await.unwrap();
+    // With the policies in force the operator's own writes have to pass them.
+    for file in [rbac(), programs::root().join("deploy/policies.yaml")] {
+        plane.kubectl(&["apply", "-f", &file.display().to_string()]).await.unwrap();
+    }
 }
 
 fn rbac() -> PathBuf {

@@ -87,6 +87,8 @@ fn pending_on_a_person_is_stalled_at_once() {
         let hold = json!({"Hold": ["Invalid", reason]});
         expect(waiting(hold, false), Phase::Pending, reason, "FFUFFT");
     }
+    let denied = json!({"Fault": {"Standing": "PolicyDenied"}});
+    expect(waiting(denied, false), Phase::Pending, "PolicyDenied", "FFUFFT");
     for reason in [
         "HostKeyMismatch",
         "AuthenticationRejected",
@@ -117,7 +119,7 @@ fn running_is_under_way_whatever_it_does() {
 }
 
 const SUCCESS: [&str; 3] = ["Completed", "Verified", "Resolved"];
-const FAILURE: [&str; 28] = [
+const FAILURE: [&str; 29] = [
     "NonZeroExit",
     "Signaled",
     "ExecutionTimeout",
@@ -136,6 +138,7 @@ const FAILURE: [&str; 28] = [
     "HostKeyUnknown",
     "HostKeyMismatch",
     "HostKeyRevoked",
+    "PolicyDenied",
     "AuthenticationRejected",
     "CredentialsInvalid",
     "NoCommonAlgorithm",

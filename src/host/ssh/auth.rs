@@ -60,12 +60,15 @@ impl Credentials {
     ///
     /// # Errors
     /// `CredentialsInvalid` when it is missing, offers nothing, or cannot be read;
-    /// `HostUnreachable` when the source of Secrets could not be asked.
+    /// `PolicyDenied` when it may not be read; `HostUnreachable` when the source of Secrets could not be asked.
     pub(super) async fn read(hop: &Hop, lookup: &dyn Lookup) -> Result<Self, Fault> {
         let secret = match lookup.secret(&hop.credentials).await {
             Ok(secret) => secret,
             Err(error @ LookupError::Unavailable(_)) => {
                 return Err(Fault::new(Transient::HostUnreachable, error.to_string()));
+            }
+            Err(error) if error.is_denial() => {
+                return Err(Fault::new(Standing::PolicyDenied, error.to_string()));
             }
             Err(error) => return Err(Fault::new(Standing::CredentialsInvalid, error.to_string())),
         };

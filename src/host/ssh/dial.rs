@@ -27,6 +27,7 @@ use super::trust::Trust;
 use crate::core::connection::{Connection, Hop};
 use crate::core::fault::{Cause, Fault, Standing, Transient};
 use crate::core::foreign::foreign;
+use crate::host::networks::Denied;
 use crate::host::{Lookup, LookupError};
 
 /// Bytes of content after which we begin a new key exchange: late, because the library drops a
@@ -48,12 +49,13 @@ const UNREAD: usize = 16;
 const MOST_ADDRESSES: usize = 16;
 
 /// What all dialling shares: the memory of refusals, the gate before each host, and how long
-/// a connection's keys are used.
+/// a connection's keys are used, and what is not connected to.
 #[derive(Debug, Default)]
 pub(super) struct Etiquette {
     pub(super) breaker: Breaker,
     pub(super) gate: Gate,
     pub(super) wear: Wear,
+    pub(super) denied: Denied,
 }
 
 /// How many bytes a connection is used for.
@@ -134,7 +136,7 @@ impl Dialling<'_> {
         self.progress.tell(hop, Waits::Connection);
         let (way, place) = match &below {
             None => {
-                let resolved = Resolved::of(hop).await?;
+                let resolved = Resolved::of(hop, &etiquette.denied).await?;
                 let place = resolved.place(hop)?;
                 (Way::Direct(resolved), place)
             }
@@ -224,12 +226,13 @@ struct Resolved {
 }
 
 impl Resolved {
-    async fn of(hop: &Hop) -> Result<Self, Fault> {
+    /// The addresses that may be dialled, as they are now: a name can come to stand for others.
+    async fn of(hop: &Hop, denied: &Denied) -> Result<Self, Fault> {
         let began = Instant::now();
         let resolving = tokio::net::lookup_host((hop.address.as_str(), hop.port));
         match timeout(hop.timeouts.connect, resolving).await {
             Ok(Ok(addresses)) => {
-                let addresses = addresses.take(MOST_ADDRESSES).collect();
+                let addresses = allowed(hop, addresses, denied)?;
                 Ok(Self { addresses, took: began.elapsed() })
             }
             Ok(Err(error)) => Err(unresolved(hop, &error.to_string())),
@@ -240,6 +243,33 @@ impl Resolved {
     fn place(&self, hop: &Hop) -> Result<Place, Fault> {
         let place = Place::of(self.addresses.iter().map(SocketAddr::ip), hop.port);
         place.ok_or_else(|| unresolved(hop, "the name has no address"))
+    }
+}
+
+/// Those of a hop's addresses that are in no denied network.
+fn allowed(
+    hop: &Hop,
+    addresses: impl Iterator<Item = SocketAddr>,
+    denied: &Denied,
+) -> Result<Vec<SocketAddr>, Fault> {
+    let mut barred = None;
+    let mut allowed = Vec::new();
+    for address in addresses {
+        match denied.over(address.ip()) {
+            Some(network) => barred = barred.or(Some((address.ip(), network))),
+            None if allowed.len() < MOST_ADDRESSES => allowed.push(address),
+            None => {}
+        }
+    }
+    match barred {
+        Some((address, network)) if allowed.is_empty() => {
+            let message = format!(
+                "nothing was sent to {}: it is {address}, and this operator connects to nothing                  in {network} (--deny-network); ask those who run it",
+                foreign(&hop.address)
+            );
+            Err(Fault::new(Standing::PolicyDenied, message))
+        }
+        Some(_) | None => Ok(allowed),
     }
 }
 
@@ -257,6 +287,9 @@ async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
             },
             Err(error @ LookupError::Unavailable(_)) => {
                 return Err(Fault::new(Transient::HostUnreachable, error.to_string()));
+            }
+            Err(error) if error.is_denial() => {
+                return Err(Fault::new(Standing::PolicyDenied, error.to_string()));
             }
             Err(error) => return Err(Fault::new(Standing::HostKeyUnknown, error.to_string())),
         }
@@ -472,3 +505,6 @@ fn aes_in_hardware() -> bool {
 fn aes_in_hardware() -> bool {
     false
 }
+
+#[cfg(test)]
+mod tests;

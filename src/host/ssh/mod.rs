@@ -29,6 +29,7 @@ pub(crate) use pool::{Link, Pool};
 
 use super::Lookup;
 use super::contact::Noted;
+use super::networks::Denied;
 use crate::core::connection::Connection;
 
 /// What all connections of this process share: manners towards hosts.
@@ -41,6 +42,11 @@ impl Dialer {
     pub(crate) fn with_wear(rekey: usize, worn: u64) -> Self {
         let wear = dial::Wear { rekey, worn };
         Self(Arc::new(dial::Etiquette { wear, ..dial::Etiquette::default() }))
+    }
+
+    /// The same, but nothing in these networks is connected to.
+    pub(crate) fn denying(self, denied: Denied) -> Self {
+        Self(Arc::new(dial::Etiquette { denied, wear: self.0.wear, ..dial::Etiquette::default() }))
     }
 
     /// The connections to one machine, for one namespace, the `scope`. Nothing is dialled yet;
