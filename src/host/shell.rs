@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::account::{self, MISREAD_GRACE};
 use super::{Event, ExecChannel, Input, Transport, shortage};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
@@ -16,8 +18,8 @@ use crate::core::record::Identity;
 use crate::shim::wire::{Next, Report};
 use crate::shim::{Account, GREETING, become_user, bootstrap, loader};
 
-/// How much of what was not expected is kept for the message.
-const EXCERPT: usize = 300;
+/// How much of what was not expected is kept of each stream, to be understood or quoted.
+const KEPT: usize = 4096;
 
 /// A line longer than this is no report.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -102,15 +104,32 @@ impl Shell {
     ///
     /// # Errors
     /// The transport's fault; `ForcedCommand` when something else than our shell answered or
-    /// ended; `HostUnusable` when there is no shell.
+    /// ended; `HostUnusable` when there is no shell, when another one answers, or when the host
+    /// says why it gives none.
     pub(super) async fn greeted(&mut self, limit: Duration) -> Result<bool, Fault> {
-        match tokio::time::timeout(limit, self.await_greeting()).await {
+        match timeout(limit, self.await_greeting()).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(Ended::Fault(fault))) => Err(fault),
             Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
+            Err(_) if self.is_misread() => Err(self.not_greeted()),
             Err(_) if self.noise.is_empty() && self.read.is_empty() => Ok(false),
             Err(_) => Err(self.not_greeted()),
         }
+    }
+
+    /// What it said that was no report, to be put behind a sentence.
+    pub(super) fn words(&self) -> String {
+        let quoted = |stream: &str, said: &[u8]| match excerpt(said) {
+            said if said.is_empty() => String::new(),
+            said => format!("; it said on {stream}: {said}"),
+        };
+        quoted("stdout", &self.noise) + &quoted("stderr", &self.stderr)
+    }
+
+    /// Whether another shell complains of the nonce as of a command that it does not know.
+    fn is_misread(&self) -> bool {
+        let nonce = self.nonce.as_bytes();
+        self.stderr.windows(nonce.len()).any(|part| part == nonce)
     }
 
     /// Makes a helper shell of a channel that was greeted, as `run_as` if that is set.
@@ -167,12 +186,21 @@ impl Shell {
 
     async fn await_greeting(&mut self) -> Result<(), Ended> {
         let expected = format!("{GREETING}{}", self.nonce);
+        let mut searched = 0;
         loop {
-            let line = self.line().await?;
-            if line.ends_with(expected.as_bytes()) {
-                return Ok(());
+            while let Some(line) = self.line_at_hand(&mut searched)? {
+                if line.ends_with(expected.as_bytes()) {
+                    return Ok(());
+                }
+                self.note(&line);
             }
-            self.note(&line);
+            if !self.is_misread() {
+                self.next_event().await?;
+            } else if let Ok(event) = timeout(MISREAD_GRACE, self.next_event()).await {
+                event?;
+            } else {
+                return Err(Ended::InOrder);
+            }
         }
     }
 
@@ -184,16 +212,22 @@ impl Shell {
         {
             return fault;
         }
+        if self.is_misread() {
+            return account::misread(&excerpt(&self.stderr));
+        }
+        let said = [self.noise.as_slice(), self.stderr.as_slice()];
+        let failed = self.status.as_deref().is_some_and(|status| status != "status 0");
+        if let Some(complaint) = account::complaint(said).filter(|_| failed) {
+            return account::unusable(&complaint);
+        }
         let status = self.status.clone().unwrap_or_else(|| "no status".into());
         let no_shell = status == "status 126" || status == "status 127";
         if no_shell && self.noise.is_empty() {
             let message = format!("no usable shell: {status}: {}", excerpt(&self.stderr));
             return Fault::new(Standing::HostUnusable, message);
         }
-        let said = if self.noise.is_empty() { &self.stderr } else { &self.noise };
-        let message =
-            format!("the account ran something else than our shell ({status}): {}", excerpt(said));
-        Fault::new(Standing::ForcedCommand, message)
+        let words = self.words();
+        account::foreign_command(&status, &words)
     }
 
     async fn switch(&mut self, account: &Account, user: &str) -> Result<(), Fault> {
@@ -234,6 +268,7 @@ impl Shell {
         most: u32,
     ) -> Result<(Report, Vec<u8>), Unanswered> {
         self.written = false;
+        self.noise.clear();
         self.stderr.clear();
         self.said.clear();
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
@@ -323,17 +358,26 @@ impl Shell {
     async fn line(&mut self) -> Result<Vec<u8>, Ended> {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.read.iter().skip(searched).position(|&byte| byte == b'\n') {
-                let mut line: Vec<u8> = self.read.drain(..=searched + at).collect();
-                line.pop();
-                return Ok(line);
+            match self.line_at_hand(&mut searched)? {
+                Some(line) => return Ok(line),
+                None => self.next_event().await?,
             }
-            searched = self.read.len();
-            if searched > LONGEST_LINE {
-                return Err(Ended::Fault(protocol("a line without end")));
-            }
-            self.next_event().await?;
         }
+    }
+
+    /// A line that has come, of which so many bytes are known to hold no end.
+    fn line_at_hand(&mut self, searched: &mut usize) -> Result<Option<Vec<u8>>, Ended> {
+        if let Some(at) = self.read.iter().skip(*searched).position(|&byte| byte == b'\n') {
+            let mut line: Vec<u8> = self.read.drain(..=*searched + at).collect();
+            line.pop();
+            *searched = 0;
+            return Ok(Some(line));
+        }
+        *searched = self.read.len();
+        if *searched > LONGEST_LINE {
+            return Err(Ended::Fault(protocol("a line without end")));
+        }
+        Ok(None)
     }
 
     async fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
@@ -369,7 +413,7 @@ impl Shell {
                 }
             }
             Some(Event::Stderr(bytes)) => {
-                let room = EXCERPT.saturating_sub(self.stderr.len());
+                let room = KEPT.saturating_sub(self.stderr.len());
                 self.stderr.extend(bytes.into_iter().take(room));
             }
             Some(Event::ExitStatus(code)) => self.status = Some(format!("status {code}")),
@@ -390,8 +434,11 @@ impl Shell {
     }
 
     fn note(&mut self, line: &[u8]) {
-        let room = EXCERPT.saturating_sub(self.noise.len());
-        self.noise.extend(line.iter().take(room));
+        if line.is_empty() {
+            return;
+        }
+        let room = KEPT.saturating_sub(self.noise.len());
+        self.noise.extend(line.iter().chain(b"\n").take(room));
     }
 
     /// Gives the channel away: its shell has become a supervisor. It is read until it ends,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::machine::FORCED_REST;
 use super::shell::{Shell, Unanswered};
 use super::{Recall, Transport};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
@@ -45,9 +46,9 @@ pub struct Shells {
 /// Where new shells come from, one after the other.
 #[derive(Default)]
 struct Door {
-    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
-    /// it is waited for, and no other exec is begun beside it.
-    silent: Option<Shell>,
+    /// A shell that has not answered its greeting yet, and since when. It may be a forced command
+    /// at work, so it is waited for, and no other exec is begun beside it; but not for ever.
+    silent: Option<(Shell, Instant)>,
     /// When no shell came last, and why.
     failed: Option<(Instant, Fault)>,
 }
@@ -164,7 +165,7 @@ impl Shells {
         {
             Ok(answer) => answer,
             Err(_) => {
-                let fault = shell.shortage().unwrap_or_else(|| self.no_report());
+                let fault = shell.shortage().unwrap_or_else(|| self.no_report(shell));
                 Err(Unanswered { fault, written: true })
             }
         }
@@ -241,7 +242,7 @@ impl Shells {
         let mut shell = self.greeted(latest).await?;
         match timeout(self.reply_limit, shell.load(&self.account, run_as)).await {
             Ok(loaded) => loaded.map(|()| shell),
-            Err(_) => Err(shell.shortage().unwrap_or_else(|| self.no_report())),
+            Err(_) => Err(shell.shortage().unwrap_or_else(|| self.no_report(&shell))),
         }
     }
 
@@ -262,32 +263,34 @@ impl Shells {
         greeted
     }
 
-    async fn greet(&self, silent: &mut Option<Shell>) -> Result<Shell, Fault> {
+    async fn greet(&self, silent: &mut Option<(Shell, Instant)>) -> Result<Shell, Fault> {
+        // As seldom as an account that is known to run something else is looked at.
+        silent.take_if(|(_, since)| since.elapsed() > FORCED_REST);
         // Left in its place meanwhile, so that it outlives a caller who gives up.
-        let shell = match &mut *silent {
-            Some(shell) => shell,
+        let (shell, _) = match &mut *silent {
+            Some(begun) => begun,
             none => {
                 let begun = Shell::begin(self.transport.as_ref(), &self.account);
-                none.insert(self.making_room(begun).await?)
+                none.insert((self.making_room(begun).await?, Instant::now()))
             }
         };
         let limit = self.reply_limit / 2;
         let greeted = shell.greeted(limit).await;
         if let Ok(false) = greeted {
-            if let Some(fault) = shell.shortage() {
-                return Err(fault);
-            }
-            let message = format!("no shell answered within {limit:?}");
-            return Err(Fault::new(Transient::ReplyTimeout, message));
+            return Err(shell.shortage().unwrap_or_else(|| unanswered(limit, shell)));
         }
         let shell = silent.take();
         if let Err(fault) = greeted {
             if fault.cause == Cause::Standing(Standing::ForcedCommand) {
                 let _ = self.forced.set((fault.clone(), Instant::now()));
             }
+            // A server may decide once in a connection what an account may do in it.
+            if matches!(fault.cause, Cause::Standing(_)) {
+                self.transport.renew();
+            }
             return Err(fault);
         }
-        shell.ok_or_else(closed)
+        shell.map(|(shell, _)| shell).ok_or_else(closed)
     }
 
     /// Waits for something that opens a channel, while idle shells make room for it where all
@@ -323,8 +326,8 @@ impl Shells {
         }
     }
 
-    fn no_report(&self) -> Fault {
-        let message = format!("no report within {:?}", self.reply_limit);
+    fn no_report(&self, shell: &Shell) -> Fault {
+        let message = format!("no report within {:?}{}", self.reply_limit, shell.words());
         Fault::new(Transient::ReplyTimeout, message)
     }
 
@@ -411,6 +414,16 @@ impl<'a> Question<'a> {
         let message = format!("machine {} answers, launched on {}", identity.machine, self.machine);
         Err(Fault::new(Transient::WrongHost, message))
     }
+}
+
+fn unanswered(limit: Duration, shell: &Shell) -> Fault {
+    let words = shell.words();
+    let message = format!(
+        "no shell answered within {limit:?}{words}. Look at the start-up files of the login shell, \
+         which may wait for something; what was begun may be a command of the account's own, so \
+         it is waited for"
+    );
+    Fault::new(Transient::ReplyTimeout, message)
 }
 
 fn in_use(limit: Duration) -> Fault {

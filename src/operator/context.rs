@@ -7,6 +7,7 @@ use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
+use super::asking::Words;
 use super::closing::Swept;
 use super::disputes::Disputes;
 use super::events::Announcer;
@@ -27,6 +28,7 @@ pub struct Context {
     pub output: Output,
     pub swept: Swept,
     pub disputes: Disputes,
+    pub words: Words,
     /// Cancelled when supervisors are to end.
     pub stop: CancellationToken,
 }

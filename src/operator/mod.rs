@@ -7,6 +7,7 @@
 
 mod adding;
 mod admission;
+mod asking;
 mod bucket;
 mod closing;
 mod config;
@@ -57,6 +58,7 @@ use crate::host::hosts::Hosts;
 use crate::output;
 use crate::output::mark::Marks;
 use admission::Admission;
+use asking::Words;
 use closing::Swept;
 use context::Context;
 use disputes::Disputes;
@@ -194,6 +196,7 @@ impl Operator {
             output: self.output.clone(),
             swept: Swept::default(),
             disputes: Disputes::default(),
+            words: Words::default(),
             stop: CancellationToken::new(),
         }
     }

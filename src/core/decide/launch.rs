@@ -7,19 +7,17 @@ use jiff::Timestamp;
 
 use crate::core::action::{Action, Entry, Expect, Kind, Seen};
 use crate::core::backoff;
-use crate::core::fault::{Cause, Standing};
+use crate::core::fault::Cause;
 use crate::core::outcome::Fate;
 use crate::core::plan::{Execution, Idempotency};
 use crate::core::record::Identity;
 use crate::core::stage::{Attempt, Bounds, Next, Place, WaitingOn, after};
 
 use super::Turn;
-use super::ask::{STANDING_PACE, earliest};
+use super::ask::{STANDING_PACE, earliest, standing_pace};
 
 /// A launch is refused by the host when it arrives later than this after its Prepare.
 const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
-/// The same for what is mended on the host, where no object tells of it: a disk that was full.
-const MENDED_THERE_PACE: Duration = Duration::from_secs(60);
 /// For how much of such an interval its beginning may still be used: a fifth.
 const STANDING_WINDOW: u32 = 5;
 
@@ -217,17 +215,11 @@ impl WaitingOn {
         }
     }
 
-    /// How often a standing fault is looked at again by itself. What a host refuses is cheap to
-    /// ask again over a connection that stands; a login or a key that is refused is not.
+    /// How often a standing fault is looked at again by itself.
     fn pace(&self) -> Duration {
         match self {
-            Self::Fault(Cause::Standing(
-                Standing::HostUnusable
-                | Standing::RunAsRestricted
-                | Standing::EnvironmentRefused
-                | Standing::ArgumentsTooLong,
-            )) => MENDED_THERE_PACE,
-            Self::Fault(_) | Self::HostChanged | Self::Hold(..) => STANDING_PACE,
+            Self::Fault(cause) => standing_pace(*cause),
+            Self::HostChanged | Self::Hold(..) => STANDING_PACE,
         }
     }
 }

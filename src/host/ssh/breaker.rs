@@ -15,7 +15,8 @@ use super::auth::Credentials;
 use super::budget::{Budget, Offer};
 use super::place::Place;
 use crate::core::connection::Hop;
-use crate::core::fault::Fault;
+use crate::core::fault::{Cause, Fault, Standing};
+use crate::host::account;
 
 /// Refused credentials, each by whose they are, for which server and user, and by content: they
 /// rest at least 30 s, longer each time.
@@ -52,6 +53,7 @@ struct Memory {
 
 #[derive(Debug)]
 struct Rest {
+    since: Instant,
     until: Instant,
     pause: Duration,
     fault: Fault,
@@ -120,14 +122,29 @@ impl Breaker {
         };
         memory.accepted.remove(&login);
         let before = memory.rests.get(&login).map_or(FIRST_PAUSE / 2, |rest| rest.pause);
-        let pause = (before * 2).min(LONGEST_PAUSE);
+        // Credentials of an account that may not be used were accepted.
+        let pause = match fault.cause {
+            Cause::Standing(Standing::HostUnusable) => account::REST,
+            Cause::Standing(_) | Cause::Transient(_) | Cause::Ours(_) => {
+                (before * 2).min(LONGEST_PAUSE)
+            }
+        };
         let (scope, place) = (login.scope.clone(), login.place.clone());
-        memory.rests.insert(login, Rest { until: now + pause, pause, fault: fault.clone() });
+        let rest = Rest { since: now, until: now + pause, pause, fault: fault.clone() };
+        memory.rests.insert(login, rest);
         bound(&mut memory.rests, |rest| rest.until);
         drop(memory);
         match first {
             Some((_turn, offer)) => offer.refused(),
             None => self.budget.refused(&scope, &place),
+        }
+    }
+
+    /// Lets the credentials be offered once more at once, if they were refused before `asked`:
+    /// somebody has asked for it then. What a server is given to refuse stays as it is.
+    pub(super) fn forgive(&self, login: &Login, asked: Instant) {
+        if let Some(rest) = self.lock().rests.get_mut(login).filter(|rest| rest.since < asked) {
+            rest.until = rest.until.min(asked);
         }
     }
 
@@ -157,7 +174,6 @@ fn bound<K: Clone + Eq + Hash, V>(map: &mut HashMap<K, V>, when: impl Fn(&V) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::fault::Standing;
 
     fn login(scope: &str, user: &str) -> Login {
         let place = Place::direct("10.0.0.1", 22);
@@ -200,6 +216,36 @@ mod tests {
         assert!(leave.first.is_none(), "nothing stands in its way");
         let new = breaker.turn(login("new", "deploy")).await;
         assert!(new.is_ok(), "and there is room for a first try of others");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_has_refused_credentials_offered_once_more_within_what_a_server_is_given() {
+        let breaker = Breaker::default();
+        let login = || login("ours", "root");
+        assert!(refuse(&breaker, login()).await);
+        let asked = Instant::now();
+        breaker.forgive(&login(), asked);
+        assert!(!refuse(&breaker, login()).await, "it was refused just then, and not before");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let asked = Instant::now();
+        breaker.forgive(&login(), asked);
+        assert!(refuse(&breaker, login()).await);
+        breaker.forgive(&login(), asked);
+        assert!(!refuse(&breaker, login()).await, "one word is for one try");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        breaker.forgive(&login(), Instant::now());
+        assert!(!refuse(&breaker, login()).await, "the server has refused enough for now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_that_may_not_be_used_is_looked_at_again_each_minute() {
+        let breaker = Breaker::default();
+        for _ in 0..5 {
+            let leave = breaker.turn(login("ours", "root")).await.unwrap();
+            breaker.settle(leave, Some(&account::unusable("System is booting up")));
+            assert!(breaker.check(&login("ours", "root")).is_err());
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

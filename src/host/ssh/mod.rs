@@ -4,6 +4,7 @@
 //! [`crate::core::fault`]; the library underneath shows nowhere else. Not here: what is run.
 
 mod auth;
+mod banner;
 mod breaker;
 mod budget;
 mod client;

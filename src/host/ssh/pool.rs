@@ -24,7 +24,8 @@ use super::outlet::Outlet;
 use super::progress::Progress;
 use super::session::Session;
 use crate::core::connection::Connection;
-use crate::core::fault::{Cause, Fault, Transient};
+use crate::core::fault::{Cause, Fault, Standing, Transient};
+use crate::host::account;
 use crate::host::contact::Noted;
 use crate::host::{HostFacts, Input, Lookup, Recall, Sink};
 
@@ -38,7 +39,7 @@ const CONNECTIONS: usize = 16;
 const TRIES: usize = 4;
 /// How long a host is believed to allow no more sessions than it was seen to.
 const LIMIT_REST: Duration = Duration::from_secs(600);
-/// How often another machine than was asked for may be the reason for new connections.
+/// How often what answers may be the reason for new connections.
 const RENEW_REST: Duration = Duration::from_secs(30);
 /// How long a standing fault is believed without being asked to look again.
 const STANDING_REST: Duration = Duration::from_secs(300);
@@ -76,6 +77,8 @@ struct State {
     limit: usize,
     learned: Option<Instant>,
     renewed: Option<Instant>,
+    /// When somebody last asked to look again at what was refused.
+    asked: Option<Instant>,
     /// Counts pokes, so that an answer to an older question is not remembered.
     epoch: u64,
     shut: bool,
@@ -124,6 +127,7 @@ impl Pool {
             limit,
             learned: None,
             renewed: None,
+            asked: None,
             epoch: 0,
             shut: false,
             made: 0,
@@ -228,9 +232,23 @@ impl Pool {
         self.sweep(&mut state);
     }
 
+    /// Forgets what failed. Connections that stand are used on.
+    pub(crate) fn reconsider(&self) {
+        let mut state = self.lock();
+        state.rest = None;
+        state.failures = 0;
+    }
+
+    /// The same as a poke, and credentials that were refused are offered once more: somebody
+    /// asks for it.
+    pub(crate) fn ask_again(&self) {
+        self.poke();
+        self.lock().asked = Some(Instant::now());
+    }
+
     /// Takes new commands to new connections, because another machine answers than was asked
-    /// for; what is remembered of failures stands. False when that was done a moment ago.
-    fn renew(&self) -> bool {
+    /// for, or an account that may not be used; what is remembered of failures stands. False when that was done a moment ago.
+    pub(crate) fn renew(&self) -> bool {
         let mut state = self.lock();
         if state.renewed.is_some_and(|last| last.elapsed() < RENEW_REST) {
             return false;
@@ -356,6 +374,7 @@ impl Pool {
             lookup: self.lookup.as_ref(),
             etiquette: &self.etiquette,
             progress: &self.progress,
+            asked: self.lock().asked,
         };
         let dialled = tokio::select! {
             dialled = dial(&self.connection, dialling) => dialled,
@@ -444,6 +463,7 @@ impl State {
     fn remember(&mut self, fault: Fault) {
         self.failures = self.failures.saturating_add(1);
         let rest = match fault.cause {
+            Cause::Standing(Standing::HostUnusable) => account::REST,
             Cause::Standing(_) => STANDING_REST,
             Cause::Transient(_) | Cause::Ours(_) => {
                 let doubled = FIRST_REST * 2_u32.saturating_pow(self.failures.min(10) - 1);
