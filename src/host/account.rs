@@ -18,6 +18,9 @@ pub(super) const REST: Duration = Duration::from_secs(50);
 /// a command: a shell that traces what it does (`set -x`) shows it, too.
 pub(super) const MISREAD_GRACE: Duration = Duration::from_secs(1);
 
+/// How long the last words of a shell are waited for whose input was ended.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How the sentences begin, in lower case.
 const SENTENCES: [&str; 33] = [
     // nologin of util-linux, shadow and the BSDs; of busybox.
@@ -80,9 +83,8 @@ fn is_told_by(line: &str) -> bool {
 /// The fault, in words: what is known, what was said, and what to do.
 pub(super) fn unusable(complaint: &str) -> Fault {
     let message = format!(
-        "the host does not let this account run anything; it said: {complaint}. Mend the account \
-         there (its password, its expiry, its login shell, nologin); it is looked at again each \
-         minute"
+        "the host does not let this account run anything; it said: {complaint} (mend the account \
+         there: its password, expiry, login shell, or nologin; it is looked at again each minute)"
     );
     Fault::new(Standing::HostUnusable, message)
 }
@@ -92,9 +94,8 @@ pub(super) fn unusable(complaint: &str) -> Fault {
 pub(super) fn misread(said: &str) -> Fault {
     let message = format!(
         "another shell than the login shell answers, and takes for a command what is meant for \
-         ours; it said: {said}. Look at the start-up files of the login shell (.bashrc, .profile, \
-         config.fish): they may start another shell on a terminal only; it is looked at again \
-         each minute"
+         ours; it said: {said} (look at the start-up files of the login shell, like .bashrc: they \
+         may start another shell on a terminal only; it is looked at again each minute)"
     );
     Fault::new(Standing::HostUnusable, message)
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::account::{self, MISREAD_GRACE};
+use super::account::{self, LAST_WORDS, MISREAD_GRACE};
 use super::{Event, ExecChannel, Input, Transport, shortage};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
@@ -41,6 +41,7 @@ pub(super) struct Shell {
     said: Vec<u8>,
     status: Option<String>,
     closed: bool,
+    ended_input: bool,
     /// True once any byte of the present request was given to the channel.
     written: bool,
     identity: Identity,
@@ -84,6 +85,7 @@ impl Shell {
             said: Vec::new(),
             status: None,
             closed: false,
+            ended_input: false,
             written: false,
             identity: Identity {
                 machine: String::new(),
@@ -99,7 +101,7 @@ impl Shell {
         Ok(shell)
     }
 
-    /// Waits for the echo of the first exchange; false when nothing at all came yet. May be
+    /// Waits for the echo of the first exchange; false when nothing came yet that tells. May be
     /// cancelled, and asked again.
     ///
     /// # Errors
@@ -111,10 +113,38 @@ impl Shell {
             Ok(Ok(())) => Ok(true),
             Ok(Err(Ended::Fault(fault))) => Err(fault),
             Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
-            Err(_) if self.is_misread() => Err(self.not_greeted()),
             Err(_) if self.noise.is_empty() && self.read.is_empty() => Ok(false),
-            Err(_) => Err(self.not_greeted()),
+            // It is given up in any case; its last words may tell what it is.
+            Err(_) => match self.sounded_out().await {
+                Ok(true) => Ok(true),
+                Ok(false) => Err(self.not_greeted()),
+                Err(fault) => Err(fault),
+            },
         }
+    }
+
+    /// Ends its input and waits a moment longer: a shell that reads commands from there, and may
+    /// wait for all of them before it runs the first, then complains and ends. A command that is
+    /// at work goes on. False when it still says nothing that tells.
+    ///
+    /// # Errors
+    /// As for [`Shell::greeted`].
+    pub(super) async fn sounded_out(&mut self) -> Result<bool, Fault> {
+        if !self.ended_input {
+            self.ended_input = true;
+            let _ = self.channel.input.try_send(Input::Eof);
+        }
+        match timeout(LAST_WORDS, self.await_greeting()).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(Ended::Fault(fault))) => Err(fault),
+            Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Whether its input was ended: nothing can be asked of it, whatever it says.
+    pub(super) fn has_no_input(&self) -> bool {
+        self.ended_input
     }
 
     /// What it said that was no report, to be put behind a sentence.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::machine::FORCED_REST;
 use super::shell::{Shell, Unanswered};
-use super::{Recall, Transport};
+use super::{Recall, Transport, account};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
 use crate::core::record::Identity;
 use crate::shim::Account;
@@ -46,11 +46,21 @@ pub struct Shells {
 /// Where new shells come from, one after the other.
 #[derive(Default)]
 struct Door {
-    /// A shell that has not answered its greeting yet, and since when. It may be a forced command
-    /// at work, so it is waited for, and no other exec is begun beside it; but not for ever.
-    silent: Option<(Shell, Instant)>,
+    /// A shell that has not answered its greeting yet. It may be a forced command at work, so it
+    /// is waited for, and no other exec is begun beside it; but not for ever.
+    silent: Option<Silent>,
+    /// One of them was only slow.
+    is_slow: bool,
     /// When no shell came last, and why.
     failed: Option<(Instant, Fault)>,
+}
+
+/// A shell that is waited for.
+struct Silent {
+    shell: Shell,
+    since: Instant,
+    /// Somebody has waited for it in vain.
+    awaited: bool,
 }
 
 /// The shells of one user.
@@ -255,42 +265,73 @@ impl Shells {
         if let Some((fault, _)) = self.forced.get() {
             return Err(fault.clone());
         }
-        if let Some((_, fault)) = door.failed.as_ref().filter(|(when, _)| *when > came) {
+        let still_holds = |(when, fault): &&(Instant, Fault)| {
+            let to_be_mended = fault.cause == Cause::Standing(Standing::HostUnusable);
+            *when > came || to_be_mended && when.elapsed() < account::REST
+        };
+        if let Some((_, fault)) = door.failed.as_ref().filter(still_holds) {
             return Err(fault.clone());
         }
-        let greeted = self.greet(&mut door.silent).await;
+        let greeted = self.greet(&mut door).await;
         door.failed = greeted.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
         greeted
     }
 
-    async fn greet(&self, silent: &mut Option<(Shell, Instant)>) -> Result<Shell, Fault> {
+    async fn greet(&self, door: &mut Door) -> Result<Shell, Fault> {
         // As seldom as an account that is known to run something else is looked at.
-        silent.take_if(|(_, since)| since.elapsed() > FORCED_REST);
-        // Left in its place meanwhile, so that it outlives a caller who gives up.
-        let (shell, _) = match &mut *silent {
-            Some(begun) => begun,
-            none => {
-                let begun = Shell::begin(self.transport.as_ref(), &self.account);
-                none.insert((self.making_room(begun).await?, Instant::now()))
+        door.silent.take_if(|silent| silent.since.elapsed() > FORCED_REST);
+        let greeted = self.hear(door).await?;
+        let shell = door.silent.take().map(|silent| silent.shell);
+        match greeted {
+            Ok(()) => shell.ok_or_else(closed),
+            Err(fault) => {
+                if fault.cause == Cause::Standing(Standing::ForcedCommand) {
+                    let _ = self.forced.set((fault.clone(), Instant::now()));
+                }
+                // A server may decide once in a connection what an account may do in it.
+                if matches!(fault.cause, Cause::Standing(_)) {
+                    self.transport.renew();
+                }
+                Err(fault)
             }
-        };
+        }
+    }
+
+    /// Waits for the shell at the door to show itself, and has one come if there is none. It is
+    /// left there meanwhile, so that it outlives a caller who gives up.
+    ///
+    /// # Errors
+    /// It said nothing that tells. What it is to be told apart from is in the inner result.
+    async fn hear(&self, door: &mut Door) -> Result<Result<(), Fault>, Fault> {
         let limit = self.reply_limit / 2;
-        let greeted = shell.greeted(limit).await;
-        if let Ok(false) = greeted {
-            return Err(shell.shortage().unwrap_or_else(|| unanswered(limit, shell)));
-        }
-        let shell = silent.take();
-        if let Err(fault) = greeted {
-            if fault.cause == Cause::Standing(Standing::ForcedCommand) {
-                let _ = self.forced.set((fault.clone(), Instant::now()));
+        loop {
+            let silent = match &mut door.silent {
+                Some(silent) => silent,
+                none => {
+                    let begun = Shell::begin(self.transport.as_ref(), &self.account);
+                    let shell = self.making_room(begun).await?;
+                    none.insert(Silent { shell, since: Instant::now(), awaited: false })
+                }
+            };
+            let shell = &mut silent.shell;
+            let mut heard = shell.greeted(limit).await;
+            // A shell that reads its commands up to their end is silent before.
+            if heard == Ok(false) && silent.awaited && !door.is_slow {
+                heard = shell.sounded_out().await;
             }
-            // A server may decide once in a connection what an account may do in it.
-            if matches!(fault.cause, Cause::Standing(_)) {
-                self.transport.renew();
+            match heard {
+                Ok(true) if shell.has_no_input() => {
+                    door.is_slow = true;
+                    door.silent = None;
+                }
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {
+                    silent.awaited = true;
+                    return Err(shell.shortage().unwrap_or_else(|| unanswered(limit, shell)));
+                }
+                Err(fault) => return Ok(Err(fault)),
             }
-            return Err(fault);
         }
-        shell.map(|(shell, _)| shell).ok_or_else(closed)
     }
 
     /// Waits for something that opens a channel, while idle shells make room for it where all
