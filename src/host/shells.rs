@@ -4,7 +4,8 @@
 //! Every wait has a limit. Whoever asks something waits for a shell for at most [`TURNS`] reply
 //! limits, and then at most the reply limit for the answer. If a new shell is needed, there are
 //! between the two the limits of a connection and its channel, half a reply limit for the shell
-//! to answer at all, and one for it to take its program. Not here: what is asked (`recorded`).
+//! to answer at all (twice that where an earlier one had been slow), a moment for its last words,
+//! and one reply limit for it to take its program. Not here: what is asked (`recorded`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

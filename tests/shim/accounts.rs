@@ -98,6 +98,15 @@ async fn a_refused_key_is_told_with_the_banner_that_was_shown_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reason_of_a_server_that_disconnects_is_told_with_the_refusal() {
+    let server = server(&["MaxAuthTries 1"]);
+    change(&server.sshd, "chage", &["--expiredate", "0"]).await;
+    let told = fault(&shells(&server)).await;
+    assert_eq!(told.reason(), "AuthenticationRejected", "{told:?}");
+    assert!(told.message.contains("disconnected: Too many authentication failures"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_shell_that_says_nothing_is_run_once() {
     for shell in ["/bin/false", "/bin/true"] {
         let server = server(&[]);

@@ -18,8 +18,8 @@ use super::ask::{STANDING_PACE, earliest, standing_pace};
 
 /// A launch is refused by the host when it arrives later than this after its Prepare.
 const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
-/// For how much of such an interval its beginning may still be used: a fifth.
-const STANDING_WINDOW: u32 = 5;
+/// For how much of such an interval its beginning may still be used: a fifth, and a minute.
+const STANDING_WINDOW: (u32, Duration) = (5, Duration::from_secs(60));
 
 impl Turn<'_> {
     /// The next step of a run that waits and whose earlier attempt is fenced.
@@ -90,7 +90,8 @@ impl Turn<'_> {
         let pace = waiting.on.pace();
         let passed = slot(elapsed, pace);
         let since = elapsed.saturating_sub(pace.saturating_mul(passed));
-        let open = passed > 0 && since < pace / STANDING_WINDOW;
+        let window = (pace / STANDING_WINDOW.0).min(STANDING_WINDOW.1);
+        let open = passed > 0 && since < window;
         if open || waiting.poke != self.asked.poke { None } else { Some(self.next_try()) }
     }
 
