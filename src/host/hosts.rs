@@ -95,7 +95,14 @@ impl Hosts {
     /// Looks again at once with new connections, because somebody asks for it: also at credentials
     /// that were refused, within what a server is given to refuse.
     pub fn ask_again(&self, scope: &str, whose: Whose<'_>) {
-        self.each(scope, |connection| whose.is(connection), Machine::ask_again);
+        // Kept by name: a machine that nobody has used for long is forgotten, a refusal is not.
+        match whose {
+            Whose::RemoteHost(name) => self.dialer.ask_again(scope, name),
+            Whose::Way(way) => {
+                way.hops.iter().for_each(|hop| self.dialer.ask_again(scope, &hop.name))
+            }
+        }
+        self.each(scope, |connection| whose.is(connection), Machine::poke);
     }
 
     fn each(&self, scope: &str, is_meant: impl Fn(&Connection) -> bool, tell: impl Fn(&Machine)) {

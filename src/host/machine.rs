@@ -79,13 +79,6 @@ impl Machine {
         lock(&self.shells).0 = None;
     }
 
-    /// Looks again as after a poke, also where credentials were refused: somebody asks for it.
-    pub(super) fn ask_again(&self) {
-        self.pool.ask_again();
-        self.direct.poke();
-        lock(&self.shells).0 = None;
-    }
-
     fn recorded(&self) -> Recorded {
         let mut slot = lock(&self.shells);
         slot.believe_no_longer();

@@ -47,6 +47,8 @@ struct Memory {
     rests: HashMap<Login, Rest>,
     /// When they were last accepted.
     accepted: HashMap<Login, Instant>,
+    /// When somebody last asked to offer refused ones again, by scope and name of the host.
+    asked: HashMap<(String, String), Instant>,
     /// Held while they are offered for the first time.
     trying: HashMap<Login, Arc<Turns<()>>>,
 }
@@ -140,10 +142,22 @@ impl Breaker {
         }
     }
 
-    /// Lets the credentials be offered once more at once, if they were refused before `asked`:
-    /// somebody has asked for it then. What a server is given to refuse stays as it is.
-    pub(super) fn forgive(&self, login: &Login, asked: Instant) {
-        if let Some(rest) = self.lock().rests.get_mut(login).filter(|rest| rest.since < asked) {
+    /// Somebody asks to offer again what the host of this name has refused up to now.
+    pub(super) fn ask_again(&self, scope: &str, name: &str) {
+        let mut memory = self.lock();
+        let now = Instant::now();
+        memory.asked.retain(|_, asked| now < *asked + LONGEST_PAUSE);
+        memory.asked.insert((scope.to_owned(), name.to_owned()), now);
+        bound(&mut memory.asked, |asked| *asked);
+    }
+
+    /// Lets credentials for the host of this name be offered once more at once, if somebody has
+    /// asked for it since they were refused. What a server is given to refuse stays as it is.
+    pub(super) fn forgive(&self, login: &Login, name: &str) {
+        let mut memory = self.lock();
+        let asked = memory.asked.get(&(login.scope.clone(), name.to_owned())).copied();
+        let Some(asked) = asked else { return };
+        if let Some(rest) = memory.rests.get_mut(login).filter(|rest| rest.since < asked) {
             rest.until = rest.until.min(asked);
         }
     }
@@ -223,17 +237,21 @@ mod tests {
         let breaker = Breaker::default();
         let login = || login("ours", "root");
         assert!(refuse(&breaker, login()).await);
-        let asked = Instant::now();
-        breaker.forgive(&login(), asked);
-        assert!(!refuse(&breaker, login()).await, "it was refused just then, and not before");
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "nobody has asked");
         tokio::time::advance(Duration::from_secs(1)).await;
-        let asked = Instant::now();
-        breaker.forgive(&login(), asked);
+        breaker.ask_again("theirs", "db-1");
+        breaker.ask_again("ours", "db-2");
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "or for another host");
+        breaker.ask_again("ours", "db-1");
+        breaker.forgive(&login(), "db-1");
         assert!(refuse(&breaker, login()).await);
-        breaker.forgive(&login(), asked);
+        breaker.forgive(&login(), "db-1");
         assert!(!refuse(&breaker, login()).await, "one word is for one try");
         tokio::time::advance(Duration::from_secs(1)).await;
-        breaker.forgive(&login(), Instant::now());
+        breaker.ask_again("ours", "db-1");
+        breaker.forgive(&login(), "db-1");
         assert!(!refuse(&breaker, login()).await, "the server has refused enough for now");
     }
 

@@ -93,8 +93,6 @@ pub(super) struct Dialling<'a> {
     pub(super) etiquette: &'a Etiquette,
     /// What is waited for is told there.
     pub(super) progress: &'a Progress,
-    /// When somebody last asked to offer refused credentials again.
-    pub(super) asked: Option<Instant>,
 }
 
 /// How far a dial has come: a hop that is reached, and which server that is.
@@ -147,9 +145,7 @@ impl Dialling<'_> {
             }
         };
         let login = Login::new(scope, &place, hop, &credentials);
-        if let Some(asked) = self.asked {
-            etiquette.breaker.forgive(&login, asked);
-        }
+        etiquette.breaker.forgive(&login, &hop.name);
         etiquette.breaker.check(&login).map_err(resting)?;
         self.progress.tell(hop, Waits::Turn);
         let turn = etiquette.gate.enter(scope, &place).await?;

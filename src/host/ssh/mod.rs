@@ -44,6 +44,11 @@ impl Dialer {
         Self(Arc::new(dial::Etiquette { wear, ..dial::Etiquette::default() }))
     }
 
+    /// Somebody in this scope asks to offer again what the host of this name has refused.
+    pub(crate) fn ask_again(&self, scope: &str, name: &str) {
+        self.0.breaker.ask_again(scope, name);
+    }
+
     /// The connections to one machine, for one namespace, the `scope`. Nothing is dialled yet;
     /// what comes of dialling is noted in `contact`.
     pub(crate) fn pool(

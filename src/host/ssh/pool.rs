@@ -1,8 +1,8 @@
 //! One machine's connections: shared by many commands, bounded, and renewed when they end.
 //!
-//! One dial at a time; all who wait share it, and it ends soon after the last of them has gone.
-//! A failed dial is remembered for a while, so that
-//! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
+//! One dial at a time; all who wait share it, and it ends soon after the last of them has gone. A
+//! failed dial is remembered for a while, so that a thousand waiting commands do not hammer a dead
+//! host: they are told its fault at once.
 
 mod lease;
 mod link;
@@ -77,8 +77,6 @@ struct State {
     limit: usize,
     learned: Option<Instant>,
     renewed: Option<Instant>,
-    /// When somebody last asked to look again at what was refused.
-    asked: Option<Instant>,
     /// Counts pokes, so that an answer to an older question is not remembered.
     epoch: u64,
     shut: bool,
@@ -127,7 +125,6 @@ impl Pool {
             limit,
             learned: None,
             renewed: None,
-            asked: None,
             epoch: 0,
             shut: false,
             made: 0,
@@ -225,8 +222,7 @@ impl Pool {
     pub(crate) fn poke(&self) {
         let mut state = self.lock();
         state.epoch += 1;
-        state.rest = None;
-        state.failures = 0;
+        (state.rest, state.failures) = (None, 0);
         state.limit = sessions(&self.connection);
         state.live.iter_mut().for_each(|live| live.retired = true);
         self.sweep(&mut state);
@@ -235,15 +231,7 @@ impl Pool {
     /// Forgets what failed. Connections that stand are used on.
     pub(crate) fn reconsider(&self) {
         let mut state = self.lock();
-        state.rest = None;
-        state.failures = 0;
-    }
-
-    /// The same as a poke, and credentials that were refused are offered once more: somebody
-    /// asks for it.
-    pub(crate) fn ask_again(&self) {
-        self.poke();
-        self.lock().asked = Some(Instant::now());
+        (state.rest, state.failures) = (None, 0);
     }
 
     /// Takes new commands to new connections, because another machine answers than was asked
@@ -374,7 +362,6 @@ impl Pool {
             lookup: self.lookup.as_ref(),
             etiquette: &self.etiquette,
             progress: &self.progress,
-            asked: self.lock().asked,
         };
         let dialled = tokio::select! {
             dialled = dial(&self.connection, dialling) => dialled,
@@ -417,8 +404,7 @@ impl Pool {
     fn admit(self: &Arc<Self>, state: &mut State, session: Session) {
         let (session, id) = (Arc::new(session), state.made);
         state.made += 1;
-        state.rest = None;
-        state.failures = 0;
+        (state.rest, state.failures) = (None, 0);
         let idle_since = Instant::now();
         let watched = session.clone();
         state.live.push(Live { id, session, open: 0, left: 0, retired: false, idle_since });
