@@ -22,6 +22,8 @@ mod foul_words;
 mod hosts;
 #[path = "operator/leaders.rs"]
 mod leaders;
+#[path = "operator/mended.rs"]
+mod mended;
 #[path = "operator/refusals.rs"]
 mod refusals;
 #[path = "operator/runs.rs"]

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use odd::{Odd, Plain, Server};
+use odd::{Odd, Plain, Server, Then};
 use remote_command::core::fault::{Cause, Ours, Standing, Transient};
 use remote_command::host::Transport;
-use remote_command::host::hosts::Hosts;
+use remote_command::host::hosts::{Hosts, Whose};
 use remote_command::host::networks::Denied;
 use remote_command::host::recorded::Shells;
 use remote_command::shim::Account;
@@ -206,6 +206,56 @@ async fn a_server_that_hangs_up_on_a_credential_is_not_offered_it_again_and_agai
         hosts.poke("default", "key");
     }
     assert_eq!(server.counts.connections(), 1);
+}
+
+/// Guards against a login that is refused without a word, where the server said why.
+#[tokio::test]
+async fn what_a_server_said_before_it_refused_is_told() {
+    const BOOTING: &str = "System is booting up. Unprivileged users are not permitted to log in.\n";
+    for (banner, then, cause, told) in [
+        (
+            BOOTING,
+            Then::HangsUp,
+            Cause::from(Standing::HostUnusable),
+            "it said: System is booting up.",
+        ),
+        (BOOTING, Then::Refuses, Standing::AuthenticationRejected.into(), "had said: System is"),
+        (
+            "Closed\r\nfor \u{1b}[2Jlunch",
+            Then::HangsUp,
+            Transient::ConnectionLost.into(),
+            "closed the connection; it had said: Closed for \u{fffd}[2Jlunch",
+        ),
+    ] {
+        let server = Server::start(Odd::Shows(banner, then)).await;
+        let hosts = Hosts::new();
+        let transport = transport(&hosts, &server, &to(&server));
+        let said = fails(transport.as_ref(), cause, AT_ONCE).await;
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+/// Guards against a person's word that has no effect for an hour, and against one that counts for
+/// more than one try.
+#[tokio::test]
+async fn a_refused_credential_is_offered_once_more_when_somebody_asks() {
+    let server = Server::start(Odd::Shows("no", Then::Refuses)).await;
+    let hosts = Hosts::new();
+    let way = to(&server);
+    let transport = transport(&hosts, &server, &way);
+    let rejected = Standing::AuthenticationRejected;
+    fails(transport.as_ref(), rejected, AT_ONCE).await;
+    hosts.reconsider("default", Whose::RemoteHost("local"));
+    fails(transport.as_ref(), rejected, AT_ONCE).await;
+    assert_eq!(server.counts.connections(), 1);
+    hosts.ask_again("default", Whose::RemoteHost("local"));
+    for _ in 0..3 {
+        fails(transport.as_ref(), rejected, AT_ONCE).await;
+    }
+    assert_eq!(server.counts.connections(), 2);
+    hosts.ask_again("default", Whose::Way(&way.connection()));
+    fails(transport.as_ref(), Transient::Throttled, AT_ONCE).await;
+    assert_eq!(server.counts.connections(), 2, "the server has refused enough for now");
 }
 
 #[tokio::test]

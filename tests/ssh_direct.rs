@@ -17,7 +17,7 @@ use remote_command::core::action::{Action, Entry, Expect, Kind, Seen, StopReason
 use remote_command::core::fault::{Cause, Standing, Transient};
 use remote_command::core::plan::{Direct, Execution, Plan, Value, Verify};
 use remote_command::core::record::{Claimed, DirectSeen, EntrySeen, StartFailure};
-use remote_command::host::hosts::Hosts;
+use remote_command::host::hosts::{Hosts, Whose};
 use remote_command::host::spools::Spools;
 use remote_command::host::{Host, Material, Stream};
 use remote_command::journal::Saved;
@@ -419,6 +419,32 @@ async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
     assert!(matches!(prepared, Seen::Prepared { .. }), "{prepared:?}");
     let (code, out, _) = machine.run(&plan, 3, Material::default()).await;
     assert_eq!((code, out.as_str(), runs().as_str()), (0, "Welcome\n", "x\nx\n"));
+}
+
+/// Guards against a puzzle, and an hour of it: what answers in place of our shell says what it is.
+#[tokio::test]
+async fn what_answers_in_place_of_our_shell_is_told_in_its_words() {
+    let bash = programs::debian("bash", "bash").unwrap();
+    let closed = "echo This account is currently not available.; exit 1";
+    for (start_up, told) in [("exec dash", "start-up files"), (closed, "currently not available")] {
+        let login = Login::Shell(bash.clone());
+        let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+        std::fs::write(sshd.home().join(".bashrc"), format!("{start_up}\n")).unwrap();
+        let hosts = Hosts::new();
+        let machine = Machine::of(&hosts, &sshd);
+        let plan = plan(&["true"]);
+        let seen = machine.launch(&plan, &entry(1, Kind::Command)).await;
+        let DirectSeen::NeverStarted(fault) = seen else { panic!("{seen:?}") };
+        assert_eq!(fault.cause, Standing::HostUnusable.into(), "{fault:?}");
+        assert!(fault.message.contains(told), "{fault:?}");
+        let again = machine.act(&plan, Action::Prepare { entry: entry(2, Kind::Command) }).await;
+        assert!(matches!(again, Seen::Unreachable(_)), "once a minute: {again:?}");
+        std::fs::remove_file(sshd.home().join(".bashrc")).unwrap();
+        hosts.reconsider("default", Whose::RemoteHost("local"));
+        let (code, _, _) = machine.run(&plan, 3, Material::default()).await;
+        assert_eq!(code, 0);
+        hosts.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //! ([`plan`]); from what is known another makes a status ([`conditions`]). Not here: I/O of
 //! any kind, and what to do next (`core`).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 pub mod bounds;
 pub mod command;
 pub mod conditions;
@@ -47,6 +49,16 @@ pub const GROUP: &str = "remotecommand.dev";
 
 /// The only served version.
 pub const VERSION: &str = "v1alpha1";
+
+/// The annotation whose change is a person's word to look at a host again, at once: on a RemoteHost,
+/// or on a RemoteCommand with an inline host.
+pub const CHECK: &str = "remotecommand.dev/check";
+
+/// The annotation's value, of which the first 128 characters count.
+pub fn check_word(metadata: &ObjectMeta) -> Option<String> {
+    let value = metadata.annotations.as_ref()?.get(CHECK)?;
+    Some(value.chars().take(128).collect())
+}
 
 /// The value of `spec.managedBy` that this operator acts on.
 pub const MANAGED_BY: &str = "remotecommand.dev/operator";

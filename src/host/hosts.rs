@@ -90,9 +90,33 @@ impl Hosts {
     /// Looks again at once, with new connections, at every machine of the scope whose way
     /// leads over something of this name: a RemoteHost, a Secret or a ConfigMap that changed.
     pub fn poke(&self, scope: &str, name: &str) {
+        let leads_over = |connection: &Connection| leads_over(connection, name);
+        self.each(scope, leads_over, Machine::poke);
+    }
+
+    /// Takes a changed object's word for it that what stood in the way may be mended: a forced
+    /// command, a server that did not answer. Refused credentials and good connections stay.
+    pub fn reconsider(&self, scope: &str, whose: Whose<'_>) {
+        self.each(scope, |connection| whose.is(connection), Machine::reconsider);
+    }
+
+    /// Looks again at once with new connections, because somebody asks for it: also at credentials
+    /// that were refused, within what a server is given to refuse.
+    pub fn ask_again(&self, scope: &str, whose: Whose<'_>) {
+        // Kept by name: a machine that nobody has used for long is forgotten, a refusal is not.
+        match whose {
+            Whose::RemoteHost(name) => self.dialer.ask_again(scope, name),
+            Whose::Way(way) => {
+                way.hops.iter().for_each(|hop| self.dialer.ask_again(scope, &hop.name))
+            }
+        }
+        self.each(scope, |connection| whose.is(connection), Machine::poke);
+    }
+
+    fn each(&self, scope: &str, is_meant: impl Fn(&Connection) -> bool, tell: impl Fn(&Machine)) {
         for ((of, connection), machine) in self.lock().iter() {
-            if of == scope && leads_over(connection, name) {
-                machine.poke();
+            if of == scope && is_meant(connection) {
+                tell(machine);
             }
         }
     }
@@ -147,6 +171,24 @@ impl Hosts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Machine>>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which machines are meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// The RemoteHost of this name, and what is reached over it.
+    RemoteHost(&'a str),
+    /// What this connection leads to, whatever limits are set on it.
+    Way(&'a Connection),
+}
+
+impl Whose<'_> {
+    fn is(self, connection: &Connection) -> bool {
+        match self {
+            Self::RemoteHost(name) => connection.hops.iter().any(|hop| hop.name == name),
+            Self::Way(way) => same_way(way, connection),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::spools::Spools;
 use super::ssh::{Link, Pool};
 use super::{Chunk, Host, Material, Recall, Stream, Transport};
 use crate::core::action::{Action, Entry, Seen};
-use crate::core::fault::{Cause, Fault, Standing};
+use crate::core::fault::Fault;
 use crate::core::plan::{Execution, Plan};
 use crate::journal::Saved;
 use crate::shim::Account;
@@ -71,8 +71,17 @@ impl Machine {
         lock(&self.shells).0 = None;
     }
 
+    /// Forgets what stood in the way, for what a changed object may have mended; connections that
+    /// stand are used on.
+    pub(super) fn reconsider(&self) {
+        self.pool.reconsider();
+        self.direct.poke();
+        lock(&self.shells).0 = None;
+    }
+
     fn recorded(&self) -> Recorded {
         let mut slot = lock(&self.shells);
+        slot.believe_no_longer();
         let now = Instant::now();
         let in_use = slot.0.get_or_insert_with(|| {
             let link: Arc<dyn Transport> = Arc::new(Link(self.pool.clone()));
@@ -83,18 +92,6 @@ impl Machine {
         in_use.used = now;
         Recorded::new(in_use.shells.clone())
     }
-
-    /// Shells that met a forced command run nothing ever after; others may, after a while.
-    fn learn(&self, seen: &Seen) {
-        let Seen::Unreachable(fault) = seen else { return };
-        if fault.cause != Cause::Standing(Standing::ForcedCommand) {
-            return;
-        }
-        let mut slot = lock(&self.shells);
-        if !slot.is_forced() {
-            slot.0 = None;
-        }
-    }
 }
 
 impl Slot {
@@ -102,6 +99,14 @@ impl Slot {
     fn is_forced(&self) -> bool {
         let known = self.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
         known.is_some_and(|known| known <= FORCED_REST)
+    }
+
+    /// Shells that met a forced command run nothing ever after; others may, after a while.
+    fn believe_no_longer(&mut self) {
+        let known = self.0.as_ref().and_then(|in_use| in_use.shells.forced_for());
+        if known.is_some_and(|known| known > FORCED_REST) {
+            self.0 = None;
+        }
     }
 }
 
@@ -128,9 +133,7 @@ impl Host for Machine {
                 None => acting.await,
             };
         }
-        let seen = self.recorded().act_unless(plan, (action, material), recall).await;
-        seen.iter().for_each(|seen| self.learn(seen));
-        seen
+        self.recorded().act_unless(plan, (action, material), recall).await
     }
 
     fn waits_for(&self) -> Option<String> {
@@ -208,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::core::connection::Connection;
+    use crate::core::fault::Standing;
     use crate::host::contact::Contacts;
     use crate::host::ssh::Dialer;
     use crate::host::{Event, ExecChannel, Lookup, LookupError, SecretValues};
@@ -250,8 +254,9 @@ mod tests {
         let kept = async || {
             let fault = shells.identify(None).await.unwrap_err();
             assert_eq!(fault.cause, Standing::ForcedCommand.into());
-            machine.learn(&Seen::Unreachable(fault));
-            lock(&machine.shells).0.is_some()
+            let mut slot = lock(&machine.shells);
+            slot.believe_no_longer();
+            slot.0.is_some()
         };
         tokio::time::advance(2 * FORCED_REST).await;
         assert!(kept().await);

@@ -1,6 +1,7 @@
 //! Effects towards machines: a channel to run one constant line on, and the
 //! verbs built on it. Not here: what to do (`core`), and where results are kept.
 
+mod account;
 pub mod contact;
 mod direct;
 pub mod hosts;
@@ -42,7 +43,7 @@ pub trait Transport: Send + Sync {
     async fn open(&self, line: &str) -> Result<ExecChannel, Fault>;
 
     /// Opens further channels on new connections, because another machine answers than was
-    /// asked for. False when that would be too soon after the last time, or does not apply.
+    /// asked for, or an account that may not be used. False when that would be too soon after the last time, or does not apply.
     fn renew(&self) -> bool {
         false
     }

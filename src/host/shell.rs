@@ -1,10 +1,11 @@
-//! One helper shell: opened through a login shell, greeted, loaded, and then asked.
+//! One helper shell: opened through a login shell, greeted ([`greeting`]), loaded, and then asked.
 //!
 //! Not here: which verb (`recorded`), and what the report means (`shim::wire`). Requests
 //! are serial; a shell that failed once is not used again.
 
+mod greeting;
+
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
 use zeroize::Zeroizing;
@@ -14,10 +15,10 @@ use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
 use crate::core::record::Identity;
 use crate::shim::wire::{Next, Report};
-use crate::shim::{Account, GREETING, become_user, bootstrap, loader};
+use crate::shim::{Account, become_user, bootstrap, loader};
 
-/// How much of what was not expected is kept for the message.
-const EXCERPT: usize = 300;
+/// How much of what was not expected is kept of each stream, to be understood or quoted.
+const KEPT: usize = 4096;
 
 /// A line longer than this is no report.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -39,6 +40,7 @@ pub(super) struct Shell {
     said: Vec<u8>,
     status: Option<String>,
     closed: bool,
+    ended_input: bool,
     /// True once any byte of the present request was given to the channel.
     written: bool,
     identity: Identity,
@@ -82,6 +84,7 @@ impl Shell {
             said: Vec::new(),
             status: None,
             closed: false,
+            ended_input: false,
             written: false,
             identity: Identity {
                 machine: String::new(),
@@ -95,22 +98,6 @@ impl Shell {
         let hello = format!("{}\n", shell.nonce).into_bytes();
         shell.send(Zeroizing::new(hello)).await?;
         Ok(shell)
-    }
-
-    /// Waits for the echo of the first exchange; false when nothing at all came yet. May be
-    /// cancelled, and asked again.
-    ///
-    /// # Errors
-    /// The transport's fault; `ForcedCommand` when something else than our shell answered or
-    /// ended; `HostUnusable` when there is no shell.
-    pub(super) async fn greeted(&mut self, limit: Duration) -> Result<bool, Fault> {
-        match tokio::time::timeout(limit, self.await_greeting()).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(Ended::Fault(fault))) => Err(fault),
-            Ok(Err(Ended::InOrder)) => Err(self.not_greeted()),
-            Err(_) if self.noise.is_empty() && self.read.is_empty() => Ok(false),
-            Err(_) => Err(self.not_greeted()),
-        }
     }
 
     /// Makes a helper shell of a channel that was greeted, as `run_as` if that is set.
@@ -165,37 +152,6 @@ impl Shell {
         self.forks
     }
 
-    async fn await_greeting(&mut self) -> Result<(), Ended> {
-        let expected = format!("{GREETING}{}", self.nonce);
-        loop {
-            let line = self.line().await?;
-            if line.ends_with(expected.as_bytes()) {
-                return Ok(());
-            }
-            self.note(&line);
-        }
-    }
-
-    fn not_greeted(&mut self) -> Fault {
-        let rest: Vec<u8> = self.read.drain(..).collect();
-        self.note(&rest);
-        if self.noise.is_empty()
-            && let Some(fault) = self.shortage()
-        {
-            return fault;
-        }
-        let status = self.status.clone().unwrap_or_else(|| "no status".into());
-        let no_shell = status == "status 126" || status == "status 127";
-        if no_shell && self.noise.is_empty() {
-            let message = format!("no usable shell: {status}: {}", excerpt(&self.stderr));
-            return Fault::new(Standing::HostUnusable, message);
-        }
-        let said = if self.noise.is_empty() { &self.stderr } else { &self.noise };
-        let message =
-            format!("the account ran something else than our shell ({status}): {}", excerpt(said));
-        Fault::new(Standing::ForcedCommand, message)
-    }
-
     async fn switch(&mut self, account: &Account, user: &str) -> Result<(), Fault> {
         if user.starts_with('-') || user.contains(['\n', '\0']) || user.is_empty() {
             let message = format!("{:?} is no user name", foreign(user));
@@ -234,6 +190,7 @@ impl Shell {
         most: u32,
     ) -> Result<(Report, Vec<u8>), Unanswered> {
         self.written = false;
+        self.noise.clear();
         self.stderr.clear();
         self.said.clear();
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + inputs.len() + 40));
@@ -323,17 +280,26 @@ impl Shell {
     async fn line(&mut self) -> Result<Vec<u8>, Ended> {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.read.iter().skip(searched).position(|&byte| byte == b'\n') {
-                let mut line: Vec<u8> = self.read.drain(..=searched + at).collect();
-                line.pop();
-                return Ok(line);
+            match self.line_at_hand(&mut searched)? {
+                Some(line) => return Ok(line),
+                None => self.next_event().await?,
             }
-            searched = self.read.len();
-            if searched > LONGEST_LINE {
-                return Err(Ended::Fault(protocol("a line without end")));
-            }
-            self.next_event().await?;
         }
+    }
+
+    /// A line that has come, of which so many bytes are known to hold no end.
+    fn line_at_hand(&mut self, searched: &mut usize) -> Result<Option<Vec<u8>>, Ended> {
+        if let Some(at) = self.read.iter().skip(*searched).position(|&byte| byte == b'\n') {
+            let mut line: Vec<u8> = self.read.drain(..=*searched + at).collect();
+            line.pop();
+            *searched = 0;
+            return Ok(Some(line));
+        }
+        *searched = self.read.len();
+        if *searched > LONGEST_LINE {
+            return Err(Ended::Fault(protocol("a line without end")));
+        }
+        Ok(None)
     }
 
     async fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
@@ -369,7 +335,7 @@ impl Shell {
                 }
             }
             Some(Event::Stderr(bytes)) => {
-                let room = EXCERPT.saturating_sub(self.stderr.len());
+                let room = KEPT.saturating_sub(self.stderr.len());
                 self.stderr.extend(bytes.into_iter().take(room));
             }
             Some(Event::ExitStatus(code)) => self.status = Some(format!("status {code}")),
@@ -390,8 +356,11 @@ impl Shell {
     }
 
     fn note(&mut self, line: &[u8]) {
-        let room = EXCERPT.saturating_sub(self.noise.len());
-        self.noise.extend(line.iter().take(room));
+        if line.is_empty() {
+            return;
+        }
+        let room = KEPT.saturating_sub(self.noise.len());
+        self.noise.extend(line.iter().chain(b"\n").take(room));
     }
 
     /// Gives the channel away: its shell has become a supervisor. It is read until it ends,

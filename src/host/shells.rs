@@ -4,7 +4,8 @@
 //! Every wait has a limit. Whoever asks something waits for a shell for at most [`TURNS`] reply
 //! limits, and then at most the reply limit for the answer. If a new shell is needed, there are
 //! between the two the limits of a connection and its channel, half a reply limit for the shell
-//! to answer at all, and one for it to take its program. Not here: what is asked (`recorded`).
+//! to answer at all (twice that where an earlier one had been slow), a moment for its last words,
+//! and one reply limit for it to take its program. Not here: what is asked (`recorded`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +15,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::machine::FORCED_REST;
 use super::shell::{Shell, Unanswered};
-use super::{Recall, Transport};
+use super::{Recall, Transport, account};
 use crate::core::fault::{Cause, Fault, Ours, Standing, Transient};
 use crate::core::record::Identity;
 use crate::shim::Account;
@@ -45,11 +47,21 @@ pub struct Shells {
 /// Where new shells come from, one after the other.
 #[derive(Default)]
 struct Door {
-    /// A shell that has not answered its greeting yet. It may be a forced command at work, so
-    /// it is waited for, and no other exec is begun beside it.
-    silent: Option<Shell>,
+    /// A shell that has not answered its greeting yet. It may be a forced command at work, so it
+    /// is waited for, and no other exec is begun beside it; but not for ever.
+    silent: Option<Silent>,
+    /// One of them was only slow.
+    is_slow: bool,
     /// When no shell came last, and why.
     failed: Option<(Instant, Fault)>,
+}
+
+/// A shell that is waited for.
+struct Silent {
+    shell: Shell,
+    since: Instant,
+    /// Somebody has waited for it in vain.
+    awaited: bool,
 }
 
 /// The shells of one user.
@@ -164,7 +176,7 @@ impl Shells {
         {
             Ok(answer) => answer,
             Err(_) => {
-                let fault = shell.shortage().unwrap_or_else(|| self.no_report());
+                let fault = shell.shortage().unwrap_or_else(|| self.no_report(shell));
                 Err(Unanswered { fault, written: true })
             }
         }
@@ -241,7 +253,7 @@ impl Shells {
         let mut shell = self.greeted(latest).await?;
         match timeout(self.reply_limit, shell.load(&self.account, run_as)).await {
             Ok(loaded) => loaded.map(|()| shell),
-            Err(_) => Err(shell.shortage().unwrap_or_else(|| self.no_report())),
+            Err(_) => Err(shell.shortage().unwrap_or_else(|| self.no_report(&shell))),
         }
     }
 
@@ -254,40 +266,73 @@ impl Shells {
         if let Some((fault, _)) = self.forced.get() {
             return Err(fault.clone());
         }
-        if let Some((_, fault)) = door.failed.as_ref().filter(|(when, _)| *when > came) {
+        let still_holds = |(when, fault): &&(Instant, Fault)| {
+            let to_be_mended = fault.cause == Cause::Standing(Standing::HostUnusable);
+            *when > came || to_be_mended && when.elapsed() < account::REST
+        };
+        if let Some((_, fault)) = door.failed.as_ref().filter(still_holds) {
             return Err(fault.clone());
         }
-        let greeted = self.greet(&mut door.silent).await;
+        let greeted = self.greet(&mut door).await;
         door.failed = greeted.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
         greeted
     }
 
-    async fn greet(&self, silent: &mut Option<Shell>) -> Result<Shell, Fault> {
-        // Left in its place meanwhile, so that it outlives a caller who gives up.
-        let shell = match &mut *silent {
-            Some(shell) => shell,
-            none => {
-                let begun = Shell::begin(self.transport.as_ref(), &self.account);
-                none.insert(self.making_room(begun).await?)
+    async fn greet(&self, door: &mut Door) -> Result<Shell, Fault> {
+        // As seldom as an account that is known to run something else is looked at.
+        door.silent.take_if(|silent| silent.since.elapsed() > FORCED_REST);
+        let greeted = self.hear(door).await?;
+        let shell = door.silent.take().map(|silent| silent.shell);
+        match greeted {
+            Ok(()) => shell.ok_or_else(closed),
+            Err(fault) => {
+                if fault.cause == Cause::Standing(Standing::ForcedCommand) {
+                    let _ = self.forced.set((fault.clone(), Instant::now()));
+                }
+                // A server may decide once in a connection what an account may do in it.
+                if matches!(fault.cause, Cause::Standing(_)) {
+                    self.transport.renew();
+                }
+                Err(fault)
             }
-        };
+        }
+    }
+
+    /// Waits for the shell at the door to show itself, and has one come if there is none. It is
+    /// left there meanwhile, so that it outlives a caller who gives up.
+    ///
+    /// # Errors
+    /// It said nothing that tells. What it is to be told apart from is in the inner result.
+    async fn hear(&self, door: &mut Door) -> Result<Result<(), Fault>, Fault> {
         let limit = self.reply_limit / 2;
-        let greeted = shell.greeted(limit).await;
-        if let Ok(false) = greeted {
-            if let Some(fault) = shell.shortage() {
-                return Err(fault);
+        loop {
+            let silent = match &mut door.silent {
+                Some(silent) => silent,
+                none => {
+                    let begun = Shell::begin(self.transport.as_ref(), &self.account);
+                    let shell = self.making_room(begun).await?;
+                    none.insert(Silent { shell, since: Instant::now(), awaited: false })
+                }
+            };
+            let shell = &mut silent.shell;
+            let mut heard = shell.greeted(limit).await;
+            // A shell that reads its commands up to their end is silent before.
+            if heard == Ok(false) && silent.awaited && !door.is_slow {
+                heard = shell.sounded_out().await;
             }
-            let message = format!("no shell answered within {limit:?}");
-            return Err(Fault::new(Transient::ReplyTimeout, message));
-        }
-        let shell = silent.take();
-        if let Err(fault) = greeted {
-            if fault.cause == Cause::Standing(Standing::ForcedCommand) {
-                let _ = self.forced.set((fault.clone(), Instant::now()));
+            match heard {
+                Ok(true) if shell.has_no_input() => {
+                    door.is_slow = true;
+                    door.silent = None;
+                }
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {
+                    silent.awaited = true;
+                    return Err(shell.shortage().unwrap_or_else(|| unanswered(limit, shell)));
+                }
+                Err(fault) => return Ok(Err(fault)),
             }
-            return Err(fault);
         }
-        shell.ok_or_else(closed)
     }
 
     /// Waits for something that opens a channel, while idle shells make room for it where all
@@ -323,8 +368,8 @@ impl Shells {
         }
     }
 
-    fn no_report(&self) -> Fault {
-        let message = format!("no report within {:?}", self.reply_limit);
+    fn no_report(&self, shell: &Shell) -> Fault {
+        let message = format!("no report within {:?}{}", self.reply_limit, shell.words());
         Fault::new(Transient::ReplyTimeout, message)
     }
 
@@ -411,6 +456,16 @@ impl<'a> Question<'a> {
         let message = format!("machine {} answers, launched on {}", identity.machine, self.machine);
         Err(Fault::new(Transient::WrongHost, message))
     }
+}
+
+fn unanswered(limit: Duration, shell: &Shell) -> Fault {
+    let words = shell.words();
+    let message = format!(
+        "no shell answered within {limit:?}{words}. Look at the start-up files of the login shell, \
+         which may wait for something; what was begun may be a command of the account's own, so \
+         it is waited for"
+    );
+    Fault::new(Transient::ReplyTimeout, message)
 }
 
 fn in_use(limit: Duration) -> Fault {

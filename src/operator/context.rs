@@ -7,6 +7,7 @@ use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
+use super::asking::Words;
 use super::closing::Swept;
 use super::disputes::Disputes;
 use super::events::Announcer;
@@ -30,6 +31,7 @@ pub struct Context {
     pub secret_label: Option<SecretLabel>,
     pub swept: Swept,
     pub disputes: Disputes,
+    pub words: Words,
     /// Cancelled when supervisors are to end.
     pub stop: CancellationToken,
 }

@@ -5,7 +5,8 @@
 //! a check; one that failed is a reason to check, as the command may have had limits of its
 //! own. Without any use a ready host is checked hourly, one with a passing fault with growing
 //! pauses, and one with a standing fault every ten minutes: a wrong credential is never
-//! hammered. There is no watch on Secrets, so the versions of what the host refers to are
+//! hammered. An account that may not be used is looked at each minute: that offers a credential
+//! that is accepted. There is no watch on Secrets, so the versions of what the host refers to are
 //! looked at now and then, without their content.
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
+use super::asking::Word;
 use super::context::Context;
 use super::fault::Failure;
 use super::host_status::{self, Finding, Verdict};
@@ -25,7 +27,7 @@ use super::wishes::find;
 use crate::api::{self, RemoteHost};
 use crate::core::connection::Connection;
 use crate::core::decide::MISSING_GRACE;
-use crate::core::fault::Cause;
+use crate::core::fault::{Cause, Standing};
 use crate::core::plan::{Hold, HoldKind};
 use crate::host::contact::Contact;
 use crate::reach::Ways;
@@ -34,6 +36,8 @@ use crate::reach::Ways;
 const READY_PERIOD: Duration = Duration::from_secs(3600);
 /// Between two checks of a host with a standing fault when nothing it refers to changes.
 const STANDING_PERIOD: Duration = Duration::from_secs(600);
+/// The same of what is mended on the host itself: an account that may not be used.
+const MENDED_THERE_PERIOD: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// How often what a ready host refers to is looked at.
@@ -66,8 +70,8 @@ pub struct Check {
     pause: Duration,
     look: Duration,
     patience: Patience,
-    /// Of the spec that the check under way is about.
-    generation: Option<i64>,
+    /// Of the object that the check under way is about.
+    word: Word,
 }
 
 /// What a check is made of. Another one is a reason to check again.
@@ -104,15 +108,16 @@ impl Check {
         let lookup = context.lookup(&view.namespace);
         let (pause, look) = (FIRST_PAUSE, FIRST_PAUSE);
         let patience = Patience::default();
-        let (last, generation) = (None, None);
-        Self { context, view, lookup, last, fresh, pause, look, patience, generation }
+        let word = Word::of(&view.host.borrow().metadata);
+        let last = None;
+        Self { context, view, lookup, last, fresh, pause, look, patience, word }
     }
 
     /// Checks, for ever.
     pub async fn run(mut self) {
         loop {
             let host = self.view.host.borrow_and_update().clone();
-            self.generation = host.metadata.generation;
+            self.word = Word::of(&host.metadata);
             self.view.others.borrow_and_update();
             let Some(basis) = self.basis(&host).await else {
                 sleep(jittered(FIRST_PAUSE)).await;
@@ -121,11 +126,11 @@ impl Check {
             self.note(&basis, &host);
             let mut listener = self.contact(&basis).map(Listener::new);
             let mut latest = self.view.host.clone();
-            let generation = self.generation;
+            let word = self.word.clone();
             let mut verdict = tokio::select! {
                 verdict = self.check(&basis, &host) => verdict,
-                // What a check would be made of is no longer the same.
-                Ok(_) = latest.wait_for(|host| host.metadata.generation != generation) => continue,
+                // What a check would be made of is no longer the same, or somebody asks anew.
+                Ok(_) = latest.wait_for(|host| Word::of(&host.metadata) != word) => continue,
             };
             // Its own try is no news.
             listener.iter_mut().for_each(Listener::forget);
@@ -219,6 +224,9 @@ impl Check {
                 return READY_PERIOD;
             }
             Verdict::Held { .. } => self.patience.left().unwrap_or(STANDING_PERIOD),
+            Verdict::Faulty(fault) if fault.cause == Cause::Standing(Standing::HostUnusable) => {
+                MENDED_THERE_PERIOD
+            }
             Verdict::Faulty(fault) if matches!(fault.cause, Cause::Standing(_)) => STANDING_PERIOD,
             Verdict::Faulty(_) => {
                 let pause = self.pause;
@@ -258,7 +266,7 @@ impl Check {
                         // The host is gone, and this check about to be ended.
                         return std::future::pending().await;
                     }
-                    if self.view.host.borrow().metadata.generation == self.generation {
+                    if Word::of(&self.view.host.borrow().metadata) == self.word {
                         continue;
                     }
                     return Woken::Due;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::asking::Word;
 use super::context::Context;
 use super::events::Announcement;
 use super::fault::{Failure, bounded};
@@ -88,11 +89,11 @@ pub fn is_stalled(host: &RemoteHost, reason: &str) -> bool {
     said.is_some_and(|stalled| stalled.status == "True" && stalled.reason == reason)
 }
 
-/// Whether commands may find the host to be another one than before: its spec has changed, or
-/// it became ready or ceased to be.
+/// Whether commands may find the host to be another one than before: its spec has changed, somebody
+/// asks to look again, or it became ready or ceased to be.
 pub fn is_other(former: &RemoteHost, host: &RemoteHost) -> bool {
     let ready = |host| condition(host, "Ready").map(|c| (&c.status, &c.last_transition_time));
-    former.metadata.generation != host.metadata.generation || ready(former) != ready(host)
+    Word::of(&former.metadata) != Word::of(&host.metadata) || ready(former) != ready(host)
 }
 
 /// What people are told when `verdict` takes the place of what `former` shows: each reason why it

@@ -17,10 +17,12 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::error;
 
+use super::asking::Word;
 use super::context::Context;
 use super::host_check::{Check, View};
 use super::host_status::is_other;
 use crate::api::RemoteHost;
+use crate::host::hosts::Whose;
 
 /// How long a check that panicked is left alone.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
@@ -82,7 +84,10 @@ impl HostChecks {
         let name = host.name_any();
         let host = Arc::new(host);
         if let Some(known) = self.checked.get(&uid) {
-            let former = known.host.send_replace(Arc::clone(&host));
+            let former = known.host.borrow().clone();
+            let (was, is) = (Word::of(&former.metadata), Word::of(&host.metadata));
+            is.tell(&was, &self.context.hosts, &namespace, Whose::RemoteHost(&name));
+            known.host.send_replace(Arc::clone(&host));
             if former.metadata.generation != host.metadata.generation {
                 self.tell_others(&namespace, &name);
             }

@@ -7,6 +7,7 @@
 
 mod adding;
 mod admission;
+mod asking;
 mod bucket;
 mod closing;
 mod config;
@@ -59,6 +60,7 @@ use crate::host::networks::Denied;
 use crate::output;
 use crate::output::mark::Marks;
 use admission::Admission;
+use asking::Words;
 use closing::Swept;
 use context::Context;
 use disputes::Disputes;
@@ -201,6 +203,7 @@ impl Operator {
             output: self.output.clone(),
             swept: Swept::default(),
             disputes: Disputes::default(),
+            words: Words::default(),
             stop: CancellationToken::new(),
         }
     }

@@ -153,6 +153,7 @@ impl Reconciler {
         match (finalizer::is_on(&object), deleting) {
             (true, _) => {
                 let context = Arc::clone(&self.context);
+                context.words.heed(&object, &context.hosts, &context.remote_hosts);
                 self.registry.show(object, |seat| Supervisor::new(context, seat).run());
             }
             // Somebody removed our finalizer: nothing holds the object any more.
@@ -210,6 +211,7 @@ impl Reconciler {
         self.context.output.marks.forget(&key.uid);
         self.context.swept.forget(&key.uid);
         self.context.disputes.forget(&key.uid);
+        self.context.words.forget(&key.uid);
         // One that was deleted while it ran, or in doubt, had no sweep.
         self.context.hosts.forget(&key.namespace, &key.uid);
         self.forget_status(key);
@@ -229,6 +231,7 @@ impl Reconciler {
         self.expiry.keep(&there);
         self.context.swept.keep(&there);
         self.context.disputes.keep(&there);
+        self.context.words.keep(&there);
         if let Err(failure) = self.context.output.marks.keep(&there) {
             warn!(%failure, "marks of objects that are gone were not removed");
         }

@@ -35,6 +35,7 @@ use super::wishes::{Wishes, wishes};
 use crate::api::RemoteCommand;
 use crate::core::action::Seen;
 use crate::core::decide::Now;
+use crate::core::fault::Cause;
 use crate::core::foreign::foreign;
 use crate::core::plan::HoldKind;
 use crate::core::record::{EntrySeen, Life, Tree};
@@ -254,8 +255,17 @@ impl Supervisor {
             self.seen = Seen::Nothing;
             return Next::Wait(Instant::now() + BETWEEN);
         }
-        self.seen = seen;
+        self.seen = if self.may_have_been_mended(&seen, wishes) { Seen::Nothing } else { seen };
         Next::Again
+    }
+
+    /// Whether a standing fault was found while what leads to the host was changed, or somebody
+    /// asked to look again: it may be an answer to the question before that.
+    fn may_have_been_mended(&self, seen: &Seen, known: &Wishes) -> bool {
+        let standing =
+            matches!(seen, Seen::Unreachable(fault) if matches!(fault.cause, Cause::Standing(_)));
+        let now = || wishes(&self.seat.object.borrow(), &self.context.remote_hosts).word;
+        standing && now() != known.word
     }
 
     fn retry(&mut self, stage: Stage, message: &str) -> Next {

@@ -9,6 +9,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use sha2::{Digest as _, Sha256};
 
 use super::admission::HostKey;
+use super::asking::Word;
 use super::following::Source;
 use crate::api::plan::limits_where_valid;
 use crate::api::{self, Place, RemoteCommand, RemoteHost};
@@ -28,6 +29,8 @@ pub struct Wishes {
     /// How many places there are.
     pub concurrency: usize,
     pub source: Source,
+    /// Changes with the objects that describe the way, and when somebody asks to look again.
+    pub word: String,
 }
 
 /// What `object` asks for, with the hosts as they are in `hosts`.
@@ -39,7 +42,7 @@ pub fn wishes(object: &RemoteCommand, hosts: &Store<RemoteHost>) -> Wishes {
     let connection = way.map_err(|error| asked.hold = Some(error.hold())).ok();
     if let Some(connection) = &connection {
         asked.connection = serde_json::to_string(connection).unwrap_or_default();
-        asked.poke = poke(connection, &resolve);
+        asked.poke = poke(object, connection, &resolve);
         asked.hold = too_long(&asked.connection);
     }
     let plan = api::plan(object).unwrap_or_else(|invalid| {
@@ -55,7 +58,8 @@ pub fn wishes(object: &RemoteCommand, hosts: &Store<RemoteHost>) -> Wishes {
         tail_bytes: tail,
         log: object.spec.output.log,
     };
-    Wishes { plan, asked, connection, host, concurrency, source }
+    let word = asked.poke.clone();
+    Wishes { plan, asked, connection, host, concurrency, source, word }
 }
 
 impl Wishes {
@@ -98,16 +102,19 @@ fn too_long(connection: &str) -> Option<Hold> {
 }
 
 /// Changes when a host on the way is changed, re-created, or becomes ready (which it also does
-/// when its Secret is mended).
-fn poke(connection: &Connection, resolve: api::Resolve<'_>) -> String {
+/// when its Secret is mended), and when somebody asks to look at it again.
+fn poke(object: &RemoteCommand, connection: &Connection, resolve: api::Resolve<'_>) -> String {
     let mut text = String::new();
+    // Writing to a String does not fail.
+    if let Ok(Place::Inline(_)) = api::place(&object.spec) {
+        let _ = write!(text, "{:?};", Word::of(&object.metadata));
+    }
     for host in connection.hops.iter().filter_map(|hop| resolve(&hop.name)) {
         let status = host.status.unwrap_or_default();
         let ready = status.conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
-        let (uid, generation) = (host.metadata.uid, host.metadata.generation);
+        let word = Word::of(&host.metadata);
         let ready = ready.map(|ready| (ready.status, ready.last_transition_time.0));
-        // Writing to a String does not fail.
-        let _ = write!(text, "{uid:?} {generation:?} {ready:?};");
+        let _ = write!(text, "{:?} {word:?} {ready:?};", host.metadata.uid);
     }
     text
 }

@@ -9,7 +9,7 @@ use remote_command::core::plan::{Direct, Execution, Hold, HoldKind, Idempotency}
 use remote_command::core::record::{DirectSeen, EntrySeen, HostRecord, Identity, Tree};
 use remote_command::core::stage::{Place, Stage};
 
-use crate::desk::{CLASSES, Desk, alive, channel, exited, follows, gone, marked};
+use crate::desk::{CLASSES, Desk, alive, channel, exited, follows, gone, marked, seconds};
 
 fn direct() -> Execution {
     Execution::Direct(Direct { no_shell: false, forced_command: false, may_overlap: false })
@@ -91,6 +91,26 @@ fn a_standing_fault_stalls_at_once_and_fails_at_the_queue_limit() {
     assert!(desk.pass(1).action.is_none(), "one look for each change");
     desk.pass(3600);
     assert_eq!(desk.ending(), Some(Ending::Failed(Failure::HostKeyMismatch)));
+}
+
+/// Guards against a forced command that is run at every look, and against one that is believed
+/// after somebody asked.
+#[test]
+fn a_forced_command_is_looked_at_hourly_and_when_somebody_asks() {
+    let mut desk = Desk::of(Idempotency::NonIdempotent);
+    desk.plan.limits.queue = seconds(5 * 3600);
+    desk.wake();
+    desk.fault(Standing::ForcedCommand);
+    for since in [0, 60] {
+        assert!(desk.pass(3599 - since).action.is_none());
+        assert!(matches!(desk.pass(1).action, Some(Action::Prepare { .. })));
+        desk.fault(Standing::ForcedCommand);
+        assert!(desk.pass(60).action.is_none(), "the moment lasts for a minute");
+        desk.asked.poke.push('x');
+        assert!(matches!(desk.wake().action, Some(Action::Prepare { .. })), "it is asked for");
+        desk.fault(Standing::ForcedCommand);
+        assert!(desk.wake().action.is_none(), "once for a word");
+    }
 }
 
 /// Guards against a disk that was full for a moment and held commands for five minutes.

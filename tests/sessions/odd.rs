@@ -19,6 +19,8 @@ pub enum Odd {
     AuthSilent,
     /// Hangs up when a key is offered.
     AuthHangUp,
+    /// Shows this banner, and hangs up or refuses the key.
+    Shows(&'static str, Then),
     /// Only a password helps.
     Password(&'static str),
     /// Only a keyboard-interactive answer helps.
@@ -48,6 +50,13 @@ pub enum Odd {
     Launch(Launch),
     /// Runs for ever; takes no notice of anything.
     Deaf,
+}
+
+/// What follows a banner.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Then {
+    HangsUp,
+    Refuses,
 }
 
 /// What becomes of a Direct launch: `Echo` returns the nonce.
@@ -181,6 +190,11 @@ fn only(method: MethodKind) -> Auth {
 impl server::Handler for Peer {
     type Error = russh::Error;
 
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        let Odd::Shows(banner, _) = self.odd else { return Ok(None) };
+        Ok(Some(banner.to_owned()))
+    }
+
     async fn auth_publickey(
         &mut self,
         _: &str,
@@ -188,7 +202,8 @@ impl server::Handler for Peer {
     ) -> Result<Auth, russh::Error> {
         match self.odd {
             Odd::AuthSilent => std::future::pending().await,
-            Odd::AuthHangUp => Err(russh::Error::Disconnect),
+            Odd::AuthHangUp | Odd::Shows(_, Then::HangsUp) => Err(russh::Error::Disconnect),
+            Odd::Shows(_, Then::Refuses) => Ok(Auth::reject()),
             Odd::Password(_) => Ok(only(MethodKind::Password)),
             Odd::Interactive(_) | Odd::Asks(..) => Ok(only(MethodKind::KeyboardInteractive)),
             _ => Ok(Auth::Accept),

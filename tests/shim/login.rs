@@ -28,7 +28,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(options: Options) -> Server {
+    pub fn start(options: Options) -> Server {
         Server { sshd: Sshd::start(options).unwrap(), hosts: Hosts::new() }
     }
 

@@ -11,6 +11,7 @@ mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod before;
 mod claim;
 mod exact;

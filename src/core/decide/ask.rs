@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::core::action::{Action, Seen};
 use crate::core::backoff;
-use crate::core::fault::Cause;
+use crate::core::fault::{Cause, Standing};
 use crate::core::outcome::{Loss, Outcome};
 use crate::core::stage::{Attempt, Place, after};
 
@@ -23,6 +23,11 @@ pub(super) const SILENCE_PACE: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 /// The same when what is wrong stays until somebody mends it.
 pub(super) const STANDING_PACE: Duration = Duration::from_secs(5 * 60);
+/// The same for what is mended on the host, where no object tells of it: a disk that was full, a
+/// password that had expired.
+const MENDED_THERE_PACE: Duration = Duration::from_secs(60);
+/// The same where each look runs a command of somebody's.
+const FORCED_PACE: Duration = Duration::from_secs(3600);
 /// Between two contacts about an end that is in doubt.
 const DOUBT_PACE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 /// When something is about to be complete.
@@ -149,7 +154,7 @@ impl Turn<'_> {
         }
         if let Some(uncertain) = &attempt.uncertain {
             return match uncertain.cause {
-                Cause::Standing(_) => STANDING_PACE,
+                cause @ Cause::Standing(_) => standing_pace(cause),
                 Cause::Transient(_) | Cause::Ours(_) => {
                     let nominal = self.by_age(Some(uncertain.since), SILENCE_PACE);
                     backoff::jittered(nominal, self.now.seed)
@@ -174,6 +179,32 @@ impl Turn<'_> {
         let age = since.map(|since| self.now.at.duration_since(since));
         let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
         backoff::by_age(age, bounds.0, bounds.1)
+    }
+}
+
+/// How often a standing fault is looked at again by itself. What a host refuses is cheap to ask
+/// again over a connection that stands, and a network that is denied costs the lookup of a name; a
+/// login or a key that is refused is dear.
+pub(super) fn standing_pace(cause: Cause) -> Duration {
+    match cause {
+        Cause::Standing(
+            Standing::HostUnusable
+            | Standing::RunAsRestricted
+            | Standing::EnvironmentRefused
+            | Standing::ArgumentsTooLong
+            | Standing::PolicyDenied,
+        ) => MENDED_THERE_PACE,
+        Cause::Standing(Standing::ForcedCommand) => FORCED_PACE,
+        Cause::Standing(
+            Standing::HostKeyUnknown
+            | Standing::HostKeyMismatch
+            | Standing::HostKeyRevoked
+            | Standing::AuthenticationRejected
+            | Standing::CredentialsInvalid
+            | Standing::NoCommonAlgorithm,
+        )
+        | Cause::Transient(_)
+        | Cause::Ours(_) => STANDING_PACE,
     }
 }
 

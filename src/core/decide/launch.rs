@@ -7,21 +7,19 @@ use jiff::Timestamp;
 
 use crate::core::action::{Action, Entry, Expect, Kind, Seen};
 use crate::core::backoff;
-use crate::core::fault::{Cause, Standing};
+use crate::core::fault::Cause;
 use crate::core::outcome::Fate;
 use crate::core::plan::{Execution, Idempotency};
 use crate::core::record::Identity;
 use crate::core::stage::{Attempt, Bounds, Next, Place, WaitingOn, after};
 
 use super::Turn;
-use super::ask::{STANDING_PACE, earliest};
+use super::ask::{STANDING_PACE, earliest, standing_pace};
 
 /// A launch is refused by the host when it arrives later than this after its Prepare.
 const LAUNCH_VALID_MS: u64 = 10 * 60 * 1000;
-/// The same for what is mended on the host, where no object tells of it: a disk that was full.
-const MENDED_THERE_PACE: Duration = Duration::from_secs(60);
-/// For how much of such an interval its beginning may still be used: a fifth.
-const STANDING_WINDOW: u32 = 5;
+/// For how much of such an interval its beginning may still be used: a fifth, and a minute.
+const STANDING_WINDOW: (u32, Duration) = (5, Duration::from_secs(60));
 
 impl Turn<'_> {
     /// The next step of a run that waits and whose earlier attempt is fenced.
@@ -92,7 +90,8 @@ impl Turn<'_> {
         let pace = waiting.on.pace();
         let passed = slot(elapsed, pace);
         let since = elapsed.saturating_sub(pace.saturating_mul(passed));
-        let open = passed > 0 && since < pace / STANDING_WINDOW;
+        let window = (pace / STANDING_WINDOW.0).min(STANDING_WINDOW.1);
+        let open = passed > 0 && since < window;
         if open || waiting.poke != self.asked.poke { None } else { Some(self.next_try()) }
     }
 
@@ -216,17 +215,11 @@ impl WaitingOn {
         }
     }
 
-    /// How often a standing fault is looked at again by itself. What a host refuses is cheap to
-    /// ask again over a connection that stands; a login or a key that is refused is not.
+    /// How often a standing fault is looked at again by itself.
     fn pace(&self) -> Duration {
         match self {
-            Self::Fault(Cause::Standing(
-                Standing::HostUnusable
-                | Standing::RunAsRestricted
-                | Standing::EnvironmentRefused
-                | Standing::ArgumentsTooLong,
-            )) => MENDED_THERE_PACE,
-            Self::Fault(_) | Self::HostChanged | Self::Hold(..) => STANDING_PACE,
+            Self::Fault(cause) => standing_pace(*cause),
+            Self::HostChanged | Self::Hold(..) => STANDING_PACE,
         }
     }
 }

@@ -1,16 +1,20 @@
 //! One Direct attempt: what its channel told so far.
 
+mod why;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use self::why::why_unbegun;
 use super::bootstrap::{Mark, mark};
 use super::spool::{Batch, Found, Spool};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
-use crate::core::foreign::{foreign, foreign_bytes};
+use crate::core::foreign::foreign;
 use crate::core::record::{DirectSeen, StartFailure, exit_from_channel};
+use crate::host::account::MISREAD_GRACE;
 use crate::host::spools::Written;
 use crate::host::{Chunk, Event, Input, Stream, shortage};
 
@@ -42,6 +46,10 @@ struct State {
     over: Option<Instant>,
     /// The account's shell ended by itself before it ran our line.
     foreign: bool,
+    /// Its end was no success.
+    failed: bool,
+    /// That end in words.
+    ended_with: String,
     /// What that says of the account.
     unusable: Standing,
     /// When KILL was first sent.
@@ -134,6 +142,13 @@ impl Channel {
         self.spool.push(&std::mem::take(&mut self.first));
     }
 
+    /// The line of the noise with these bytes in it, for people.
+    fn words_with(&self, part: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&self.noise);
+        let part = String::from_utf8_lossy(part);
+        foreign(text.lines().find(|line| line.contains(part.as_ref())).unwrap_or_default())
+    }
+
     /// The end of the noise, for people.
     fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.noise);
@@ -157,6 +172,8 @@ impl Attempt {
             cut: false,
             over: None,
             foreign: false,
+            failed: false,
+            ended_with: String::new(),
             unusable,
             killed: None,
         };
@@ -214,6 +231,22 @@ impl Attempt {
         self.lock().over.is_some_and(|over| over.elapsed() >= age)
     }
 
+    /// What was said in place of the nonce, in the words of a fault for who waited for it in
+    /// vain.
+    pub(super) fn why_unanswered(&self, limit: Duration) -> Fault {
+        let state = self.lock();
+        if let Some(fault) = state.misread() {
+            return fault;
+        }
+        let words = state.said();
+        let message = format!(
+            "the account's shell did not begin our command within {limit:?}{words}. Look at the \
+             start-up files of the login shell, which may wait for something; what was begun may \
+             be a command of the account's own, so it is waited for"
+        );
+        Fault::new(Transient::ReplyTimeout, message)
+    }
+
     /// Whether the account's shell ended by itself before it ran our line.
     pub(super) fn is_foreign(&self) -> bool {
         self.lock().foreign
@@ -252,6 +285,19 @@ impl Attempt {
     /// Waits until the nonce has come back or the end is known, at most this long.
     pub(super) async fn settled(&self, within: Duration) {
         self.until(within, |state| state.is_ready() || state.seen != DirectSeen::Running).await;
+    }
+
+    /// Waits until another shell has taken the nonce for a command, and a moment longer: a shell
+    /// that traces what it does shows it, too.
+    pub(super) async fn misled(&self) {
+        self.changed_to(|state| state.misread().is_some()).await;
+        sleep(MISREAD_GRACE).await;
+    }
+
+    /// Waits until it is known what answers in place of our shell, at most this long.
+    pub(super) async fn told(&self, within: Duration) {
+        let told = |state: &State| state.misread().is_some() || state.seen != DirectSeen::Running;
+        self.until(within, told).await;
     }
 
     /// Waits until the shell has said that it becomes the command, or the end is known, at most
@@ -409,6 +455,12 @@ impl State {
         let lost = matches!(end, End::Lost(_));
         let noise = [&self.stderr.noise, &self.stdout.noise];
         let lacking = noise.into_iter().any(|noise| shortage::lacks_processes(noise));
+        self.failed = exit.as_ref().is_some_and(|exit| *exit != Ok(0));
+        self.ended_with = match &exit {
+            Some(Ok(code)) => format!("status {code}"),
+            Some(Err(name)) => format!("signal {}", foreign(name)),
+            None => "no status".to_owned(),
+        };
         self.foreign = exit.is_some() && !lost && !lacking && !self.is_ready();
         if self.seen != DirectSeen::Running {
             return;
@@ -429,47 +481,6 @@ impl State {
             },
             None => DirectSeen::Lost,
         };
-    }
-
-    fn why_not(&self, end: &End) -> Fault {
-        if let End::Lost(fault) = end {
-            return fault.clone();
-        }
-        let noise = [&self.stderr.noise, &self.stdout.noise];
-        if let Some(said) = noise.into_iter().find(|noise| shortage::lacks_processes(noise)) {
-            return shortage::fault(said);
-        }
-        let words = [self.stderr.words(), self.stdout.words()];
-        let said = words.into_iter().find(|words| !words.is_empty());
-        let said = said.unwrap_or_else(|| "nothing".to_owned());
-        let message = format!("the account's shell did not run our command; it said: {said}");
-        if self.foreign {
-            Fault::new(self.unusable, message)
-        } else {
-            Fault::new(Transient::ConnectionLost, message)
-        }
-    }
-}
-
-/// Why the account's shell ended, in order, before it became the command: no exit status tells.
-fn why_unbegun(mark: Option<&Mark>, said: &[u8]) -> Fault {
-    match mark {
-        Some(Mark::Environment(name)) => {
-            let name = foreign(name);
-            let message = format!("the host's shell cannot set the variable {name} to this value");
-            Fault::new(Standing::EnvironmentRefused, message)
-        }
-        Some(Mark::TooLong) => {
-            let message = "arguments and variables are together too long for this host";
-            Fault::new(Standing::ArgumentsTooLong, message)
-        }
-        Some(Mark::Begun(_)) | None if shortage::lacks_processes(said) => shortage::fault(said),
-        Some(Mark::Begun(_)) | None => {
-            let said = foreign_bytes(said);
-            let message =
-                format!("the account's shell ended before it became the command; it said: {said}");
-            Fault::new(Standing::HostUnusable, message)
-        }
     }
 }
 

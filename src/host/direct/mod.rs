@@ -19,9 +19,9 @@ use self::attempt::Attempt;
 use self::taker::Taker;
 use super::spools::Spools;
 use super::ssh::Pool;
-use super::{Chunk, Input, Material, Recall, Stream};
+use super::{Chunk, Input, Material, Recall, Stream, account};
 use crate::core::action::{Action, Entry, Seen};
-use crate::core::fault::{Fault, Ours, Standing, Transient};
+use crate::core::fault::{Cause, Fault, Ours, Standing};
 use crate::core::plan::{Execution, Plan};
 use crate::core::record::{DirectSeen, Identity};
 
@@ -31,7 +31,7 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(20);
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// A KILL that does nothing for this long is followed by closing the channel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an account whose shell does not run our line is left alone.
+/// How long an account whose shell does not run our line is left alone, unless it says why.
 const UNUSABLE_REST: Duration = crate::host::machine::FORCED_REST;
 /// How long an end is kept for somebody to ask for it, when no sweep comes: a run that ends in
 /// doubt has none.
@@ -95,9 +95,13 @@ impl DirectHost {
         self.attempts().retain(|entry, _| entry.uid != uid);
     }
 
-    /// Forgets that the account was found unusable.
+    /// Forgets that the account was found unusable, and does not wait for what is silent.
     pub(crate) fn poke(&self) {
-        self.unusable().clear();
+        for (_, unusable) in self.unusable().drain() {
+            if let Unusable::Silent(attempt) = unusable {
+                attempt.close();
+            }
+        }
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<Entry, Arc<Attempt>>> {
@@ -219,7 +223,7 @@ impl DirectHost {
             }
             Unusable::Silent(attempt) if attempt.is_ready() => attempt.close(),
             Unusable::Silent(attempt) if !attempt.is_over() => {
-                return Some(unanswered());
+                return Some(attempt.why_unanswered(BEGIN_LIMIT));
             }
             Unusable::Resting { .. } | Unusable::Silent(_) => {}
         }
@@ -293,9 +297,19 @@ impl DirectHost {
         if !request.head.is_empty() {
             let _ = input.send(Input::Bytes(Zeroizing::new(request.head))).await;
         }
-        attempt.settled(BEGIN_LIMIT).await;
+        let settled = async {
+            tokio::select! {
+                () = attempt.settled(BEGIN_LIMIT) => {}
+                () = attempt.misled() => {}
+            }
+        };
+        let _ = recall.unless(settled).await;
+        // It is given up in any case; its last words may tell what it is.
+        if !attempt.is_ready() && !recall.is_said() && input.try_send(Input::Eof).is_ok() {
+            attempt.told(account::LAST_WORDS).await;
+        }
         if !attempt.may_send() {
-            return attempt.give_up(unanswered());
+            return attempt.give_up(attempt.why_unanswered(BEGIN_LIMIT));
         }
         if !request.input.is_empty() {
             let _ = input.send(Input::Bytes(request.input)).await;
@@ -305,9 +319,16 @@ impl DirectHost {
         attempt.begun(BEGIN_LIMIT).await;
     }
 
-    /// Leaves the account alone for a while when its shell did not run our line.
+    /// Leaves the account alone for a while when its shell did not run our line. What somebody
+    /// mends on the host is looked at with a new connection: a server may decide once in a
+    /// connection what an account may do in it.
     fn learn(&self, run_as: &Option<String>, attempt: &Arc<Attempt>, fault: Fault) {
-        let unusable = if attempt.is_foreign() {
+        let to_be_mended = fault.cause == Cause::Standing(Standing::HostUnusable);
+        if to_be_mended {
+            attempt.close();
+            self.pool.renew();
+        }
+        let unusable = if attempt.is_foreign() || to_be_mended {
             resting(fault)
         } else if !attempt.is_over() {
             Unusable::Silent(attempt.clone())
@@ -332,12 +353,11 @@ fn unusable_for(run_as: &Option<String>) -> Standing {
 }
 
 fn resting(fault: Fault) -> Unusable {
-    Unusable::Resting { fault, until: Instant::now() + UNUSABLE_REST }
-}
-
-fn unanswered() -> Fault {
-    let message = format!("the account's shell did not begin our command within {BEGIN_LIMIT:?}");
-    Fault::new(Transient::ReplyTimeout, message)
+    let rest = match fault.cause {
+        Cause::Standing(Standing::HostUnusable) => account::REST,
+        Cause::Standing(_) | Cause::Transient(_) | Cause::Ours(_) => UNUSABLE_REST,
+    };
+    Unusable::Resting { fault, until: Instant::now() + rest }
 }
 
 #[cfg(test)]
@@ -345,6 +365,7 @@ mod tests {
     use super::*;
     use crate::core::action::Kind;
     use crate::core::connection::Connection;
+    use crate::core::fault::Transient;
     use crate::host::contact::Contacts;
     use crate::host::ssh::Dialer;
     use crate::host::{Event, Lookup, LookupError, SecretValues};

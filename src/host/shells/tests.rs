@@ -83,7 +83,11 @@ struct Far {
 impl Far {
     async fn answer(self, mut inputs: mpsc::Receiver<Input>, told: mpsc::Sender<Event>) {
         let mut nonce = String::new();
-        while let Some(Input::Bytes(bytes)) = inputs.recv().await {
+        while let Some(input) = inputs.recv().await {
+            let Input::Bytes(bytes) = input else {
+                // What is at work goes on without its input.
+                if self.silent { continue } else { break }
+            };
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let at = format!("{nonce} at {} boot store 1 1\n", self.machine);
             let last = text.lines().last().unwrap_or_default();
@@ -296,4 +300,36 @@ async fn a_host_is_believed_no_more_output_than_it_may_keep() {
     let seen = host.act(&plan, &probe, None).await;
     let Seen::Unreachable(fault) = seen else { panic!("{seen:?}") };
     assert_eq!(fault.cause, Cause::Ours(Ours::ProtocolError));
+}
+
+/// Lets nobody in, and says so.
+struct Closed(AtomicUsize);
+
+#[async_trait]
+impl Transport for Closed {
+    async fn open(&self, _: &str) -> Result<ExecChannel, Fault> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let (input, _) = mpsc::channel(4);
+        let (told, events) = mpsc::channel(4);
+        let said = b"This account is currently not available.\n".to_vec();
+        for event in [Event::Stdout(said), Event::ExitStatus(1), Event::Closed] {
+            told.try_send(event).unwrap();
+        }
+        Ok(ExecChannel { input, events })
+    }
+}
+
+/// Guards against a look for each of a thousand commands that wait, and against an hour in which
+/// an account that was mended is not looked at.
+#[tokio::test(start_paused = true)]
+async fn an_account_that_lets_nobody_in_is_looked_at_once_a_minute_whoever_asks() {
+    let transport = Arc::new(Closed(AtomicUsize::new(0)));
+    let shells = Shells::new(transport.clone(), Account::default());
+    for minute in 1..=3 {
+        for _ in 0..10 {
+            assert_eq!(shells.identify(None).await.unwrap_err().reason(), "HostUnusable");
+        }
+        assert_eq!(transport.0.load(Ordering::SeqCst), minute);
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
 }

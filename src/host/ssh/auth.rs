@@ -12,6 +12,7 @@ use russh::{MethodKind, MethodSet};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::banner::Banner;
 use super::client::Client;
 use super::fault::{Stage, classify};
 use super::private_key::{self, KeyFlaw};
@@ -162,6 +163,7 @@ pub(super) async fn authenticate(
     handle: &mut Handle<Client>,
     hop: &Hop,
     credentials: Credentials,
+    banner: &Banner,
 ) -> Result<(), Fault> {
     let mut tried = Vec::new();
     let mut remaining = MethodSet::empty();
@@ -190,7 +192,7 @@ pub(super) async fn authenticate(
             }
         }
         if remaining.contains(&MethodKind::KeyboardInteractive)
-            && interactive(handle, &hop.user, &password).await?
+            && interactive(handle, &hop.user, &password, banner).await?
         {
             return Ok(());
         }
@@ -231,6 +233,7 @@ async fn interactive(
     handle: &mut Handle<Client>,
     user: &str,
     password: &Zeroizing<String>,
+    banner: &Banner,
 ) -> Result<bool, Fault> {
     let failed = |error: russh::Error| classify(&error, Stage::Authenticate);
     let mut answer =
@@ -239,7 +242,10 @@ async fn interactive(
         let prompts = match answer {
             KeyboardInteractiveAuthResponse::Success => return Ok(true),
             KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
-            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
+            KeyboardInteractiveAuthResponse::InfoRequest { instructions, prompts, .. } => {
+                banner.hear(&instructions);
+                prompts
+            }
         };
         if prompts.len() > QUESTIONS {
             let count = prompts.len();

@@ -15,7 +15,8 @@ use super::auth::Credentials;
 use super::budget::{Budget, Offer};
 use super::place::Place;
 use crate::core::connection::Hop;
-use crate::core::fault::Fault;
+use crate::core::fault::{Cause, Fault, Standing};
+use crate::host::account;
 
 /// Refused credentials, each by whose they are, for which server and user, and by content: they
 /// rest at least 30 s, longer each time.
@@ -46,12 +47,15 @@ struct Memory {
     rests: HashMap<Login, Rest>,
     /// When they were last accepted.
     accepted: HashMap<Login, Instant>,
+    /// When somebody last asked to offer refused ones again, by scope and name of the host.
+    asked: HashMap<(String, String), Instant>,
     /// Held while they are offered for the first time.
     trying: HashMap<Login, Arc<Turns<()>>>,
 }
 
 #[derive(Debug)]
 struct Rest {
+    since: Instant,
     until: Instant,
     pause: Duration,
     fault: Fault,
@@ -120,14 +124,41 @@ impl Breaker {
         };
         memory.accepted.remove(&login);
         let before = memory.rests.get(&login).map_or(FIRST_PAUSE / 2, |rest| rest.pause);
-        let pause = (before * 2).min(LONGEST_PAUSE);
+        // Credentials of an account that may not be used were accepted.
+        let pause = match fault.cause {
+            Cause::Standing(Standing::HostUnusable) => account::REST,
+            Cause::Standing(_) | Cause::Transient(_) | Cause::Ours(_) => {
+                (before * 2).min(LONGEST_PAUSE)
+            }
+        };
         let (scope, place) = (login.scope.clone(), login.place.clone());
-        memory.rests.insert(login, Rest { until: now + pause, pause, fault: fault.clone() });
+        let rest = Rest { since: now, until: now + pause, pause, fault: fault.clone() };
+        memory.rests.insert(login, rest);
         bound(&mut memory.rests, |rest| rest.until);
         drop(memory);
         match first {
             Some((_turn, offer)) => offer.refused(),
             None => self.budget.refused(&scope, &place),
+        }
+    }
+
+    /// Somebody asks to offer again what the host of this name has refused up to now.
+    pub(super) fn ask_again(&self, scope: &str, name: &str) {
+        let mut memory = self.lock();
+        let now = Instant::now();
+        memory.asked.retain(|_, asked| now < *asked + LONGEST_PAUSE);
+        memory.asked.insert((scope.to_owned(), name.to_owned()), now);
+        bound(&mut memory.asked, |asked| *asked);
+    }
+
+    /// Lets credentials for the host of this name be offered once more at once, if somebody has
+    /// asked for it since they were refused. What a server is given to refuse stays as it is.
+    pub(super) fn forgive(&self, login: &Login, name: &str) {
+        let mut memory = self.lock();
+        let asked = memory.asked.get(&(login.scope.clone(), name.to_owned())).copied();
+        let Some(asked) = asked else { return };
+        if let Some(rest) = memory.rests.get_mut(login).filter(|rest| rest.since < asked) {
+            rest.until = rest.until.min(asked);
         }
     }
 
@@ -157,7 +188,6 @@ fn bound<K: Clone + Eq + Hash, V>(map: &mut HashMap<K, V>, when: impl Fn(&V) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::fault::Standing;
 
     fn login(scope: &str, user: &str) -> Login {
         let place = Place::direct("10.0.0.1", 22);
@@ -200,6 +230,40 @@ mod tests {
         assert!(leave.first.is_none(), "nothing stands in its way");
         let new = breaker.turn(login("new", "deploy")).await;
         assert!(new.is_ok(), "and there is room for a first try of others");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_has_refused_credentials_offered_once_more_within_what_a_server_is_given() {
+        let breaker = Breaker::default();
+        let login = || login("ours", "root");
+        assert!(refuse(&breaker, login()).await);
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "nobody has asked");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        breaker.ask_again("theirs", "db-1");
+        breaker.ask_again("ours", "db-2");
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "or for another host");
+        breaker.ask_again("ours", "db-1");
+        breaker.forgive(&login(), "db-1");
+        assert!(refuse(&breaker, login()).await);
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "one word is for one try");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        breaker.ask_again("ours", "db-1");
+        breaker.forgive(&login(), "db-1");
+        assert!(!refuse(&breaker, login()).await, "the server has refused enough for now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_that_may_not_be_used_is_looked_at_again_each_minute() {
+        let breaker = Breaker::default();
+        for _ in 0..5 {
+            let leave = breaker.turn(login("ours", "root")).await.unwrap();
+            breaker.settle(leave, Some(&account::unusable("System is booting up")));
+            assert!(breaker.check(&login("ours", "root")).is_err());
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId};
 
+use super::banner::Banner;
 use super::fault::{Broken, Excess, disconnected};
 use super::session::{Ending, Shown};
 use super::trust::{Trust, fingerprint};
@@ -28,12 +29,18 @@ pub(super) struct Client {
     trust: Trust,
     shown: Arc<OnceLock<Shown>>,
     ending: Arc<Ending>,
+    banner: Arc<Banner>,
     refused: u32,
 }
 
 impl Client {
-    pub(super) fn new(trust: Trust, shown: Arc<OnceLock<Shown>>, ending: Arc<Ending>) -> Self {
-        Self { trust, shown, ending, refused: 0 }
+    pub(super) fn new(
+        trust: Trust,
+        shown: Arc<OnceLock<Shown>>,
+        ending: Arc<Ending>,
+        banner: Arc<Banner>,
+    ) -> Self {
+        Self { trust, shown, ending, banner, refused: 0 }
     }
 
     /// Refuses a channel that the server opens. Dropping the reply is the refusal.
@@ -75,6 +82,11 @@ impl Handler for Client {
         };
         let _ = self.shown.set(Shown { fingerprint: fingerprint(&key), kind: key.algorithm() });
         verdict.map(|()| true).map_err(Broken::Key)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Broken> {
+        self.banner.hear(banner);
+        Ok(())
     }
 
     async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Broken> {

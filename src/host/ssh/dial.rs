@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::auth::{self, Credentials};
+use super::banner::Banner;
 use super::breaker::{Breaker, Leave, Login};
 use super::client::Client;
 use super::fault::{self, Broken, Stage};
@@ -146,6 +147,7 @@ impl Dialling<'_> {
             }
         };
         let login = Login::new(scope, &place, hop, &credentials);
+        etiquette.breaker.forgive(&login, &hop.name);
         etiquette.breaker.check(&login).map_err(resting)?;
         self.progress.tell(hop, Waits::Turn);
         let turn = etiquette.gate.enter(scope, &place).await?;
@@ -365,6 +367,7 @@ struct Greeted {
     guard: TripOnDrop,
     greeting: Arc<Greeting>,
     shown: Arc<OnceLock<Shown>>,
+    banner: Arc<Banner>,
 }
 
 impl Greeted {
@@ -397,10 +400,11 @@ where
     let guard = TripOnDrop::new(switch.clone());
     let socket = Socket::new(stream, switch.clone(), greeting.clone(), patience(hop));
     let config = Arc::new(config(hop, trust, wear));
-    let client = Client::new(trust.clone(), shown.clone(), ending.clone());
+    let banner = Arc::new(Banner::default());
+    let client = Client::new(trust.clone(), shown.clone(), ending.clone(), banner.clone());
     let limit = hop.timeouts.handshake;
     match timeout(limit, client::connect_stream(config, socket, client)).await {
-        Ok(Ok(handle)) => Ok(Greeted { handle, ending, switch, guard, greeting, shown }),
+        Ok(Ok(handle)) => Ok(Greeted { handle, ending, switch, guard, greeting, shown, banner }),
         Ok(Err(Broken::Library(error))) => match ending.said().await {
             Some(said) => Err(said),
             None => Err(fault::handshake(&error, &greeting)),
@@ -423,7 +427,7 @@ async fn log_in(
     (breaker, leave): (&Breaker, Leave),
 ) -> Result<(), Fault> {
     let limit = hop.timeouts.authenticate;
-    let asked = auth::authenticate(&mut greeted.handle, hop, credentials);
+    let asked = auth::authenticate(&mut greeted.handle, hop, credentials, &greeted.banner);
     let answer = match timeout(limit, asked).await {
         Ok(answer) => answer,
         Err(_) => {
@@ -439,12 +443,18 @@ async fn log_in(
         // The library reports a connection that ended meanwhile as a plain refusal.
         let ended = greeted.ending.fault().await;
         let refused = matches!(ended.cause, Cause::Standing(Standing::AuthenticationRejected));
-        fault = if refused { Fault::new(ended.cause, fault.message) } else { ended };
+        fault = if refused {
+            Fault::new(ended.cause, format!("{}; {}", fault.message, ended.message))
+        } else {
+            ended
+        };
     }
     // A server that hangs up on our credentials has not said that it refuses them, but to go on
     // offering them would be punished alike.
     let hung_up = matches!(fault.cause, Cause::Transient(Transient::ConnectionLost));
-    if hung_up || fault.cause == Cause::Standing(Standing::AuthenticationRejected) {
+    let rejected = fault.cause == Cause::Standing(Standing::AuthenticationRejected);
+    let fault = greeted.banner.explain(fault);
+    if hung_up || rejected {
         breaker.settle(leave, Some(&fault));
     }
     Err(fault)

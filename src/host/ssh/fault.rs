@@ -158,6 +158,9 @@ pub(super) fn handshake(error: &Error, greeting: &Greeting) -> Fault {
     fault
 }
 
+/// What stands before a reason that a server gave to disconnect.
+pub(super) const DISCONNECTED: &str = "the server disconnected: ";
+
 /// The end of an established connection, as told to the handler.
 pub(super) fn ended(code: &Disconnect, message: &str) -> Fault {
     let cause: Cause = match code {
@@ -184,7 +187,7 @@ pub(super) fn ended(code: &Disconnect, message: &str) -> Fault {
         | Disconnect::ByApplication
         | Disconnect::AuthCancelledByUser => Transient::ConnectionLost.into(),
     };
-    Fault::new(cause, format!("the server disconnected: {}", foreign(message)))
+    Fault::new(cause, format!("{DISCONNECTED}{}", foreign(message)))
 }
 
 /// What a connection's handler may fail with: the library's error, or a verdict of ours.

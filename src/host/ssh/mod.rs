@@ -4,6 +4,7 @@
 //! [`crate::core::fault`]; the library underneath shows nowhere else. Not here: what is run.
 
 mod auth;
+mod banner;
 mod breaker;
 mod budget;
 mod client;
@@ -47,6 +48,11 @@ impl Dialer {
     /// The same, but nothing in these networks is connected to.
     pub(crate) fn denying(self, denied: Denied) -> Self {
         Self(Arc::new(dial::Etiquette { denied, wear: self.0.wear, ..dial::Etiquette::default() }))
+    }
+
+    /// Somebody in this scope asks to offer again what the host of this name has refused.
+    pub(crate) fn ask_again(&self, scope: &str, name: &str) {
+        self.0.breaker.ask_again(scope, name);
     }
 
     /// The connections to one machine, for one namespace, the `scope`. Nothing is dialled yet;

@@ -1,8 +1,8 @@
 //! One machine's connections: shared by many commands, bounded, and renewed when they end.
 //!
-//! One dial at a time; all who wait share it, and it ends soon after the last of them has gone.
-//! A failed dial is remembered for a while, so that
-//! a thousand waiting commands do not hammer a dead host: they are told its fault at once.
+//! One dial at a time; all who wait share it, and it ends soon after the last of them has gone. A
+//! failed dial is remembered for a while, so that a thousand waiting commands do not hammer a dead
+//! host: they are told its fault at once.
 
 mod lease;
 mod link;
@@ -24,7 +24,8 @@ use super::outlet::Outlet;
 use super::progress::Progress;
 use super::session::Session;
 use crate::core::connection::Connection;
-use crate::core::fault::{Cause, Fault, Transient};
+use crate::core::fault::{Cause, Fault, Standing, Transient};
+use crate::host::account;
 use crate::host::contact::Noted;
 use crate::host::{HostFacts, Input, Lookup, Recall, Sink};
 
@@ -38,7 +39,7 @@ const CONNECTIONS: usize = 16;
 const TRIES: usize = 4;
 /// How long a host is believed to allow no more sessions than it was seen to.
 const LIMIT_REST: Duration = Duration::from_secs(600);
-/// How often another machine than was asked for may be the reason for new connections.
+/// How often what answers may be the reason for new connections.
 const RENEW_REST: Duration = Duration::from_secs(30);
 /// How long a standing fault is believed without being asked to look again.
 const STANDING_REST: Duration = Duration::from_secs(300);
@@ -221,16 +222,21 @@ impl Pool {
     pub(crate) fn poke(&self) {
         let mut state = self.lock();
         state.epoch += 1;
-        state.rest = None;
-        state.failures = 0;
+        (state.rest, state.failures) = (None, 0);
         state.limit = sessions(&self.connection);
         state.live.iter_mut().for_each(|live| live.retired = true);
         self.sweep(&mut state);
     }
 
+    /// Forgets what failed. Connections that stand are used on.
+    pub(crate) fn reconsider(&self) {
+        let mut state = self.lock();
+        (state.rest, state.failures) = (None, 0);
+    }
+
     /// Takes new commands to new connections, because another machine answers than was asked
-    /// for; what is remembered of failures stands. False when that was done a moment ago.
-    fn renew(&self) -> bool {
+    /// for, or an account that may not be used; what is remembered of failures stands. False when that was done a moment ago.
+    pub(crate) fn renew(&self) -> bool {
         let mut state = self.lock();
         if state.renewed.is_some_and(|last| last.elapsed() < RENEW_REST) {
             return false;
@@ -398,8 +404,7 @@ impl Pool {
     fn admit(self: &Arc<Self>, state: &mut State, session: Session) {
         let (session, id) = (Arc::new(session), state.made);
         state.made += 1;
-        state.rest = None;
-        state.failures = 0;
+        (state.rest, state.failures) = (None, 0);
         let idle_since = Instant::now();
         let watched = session.clone();
         state.live.push(Live { id, session, open: 0, left: 0, retired: false, idle_since });
@@ -444,6 +449,7 @@ impl State {
     fn remember(&mut self, fault: Fault) {
         self.failures = self.failures.saturating_add(1);
         let rest = match fault.cause {
+            Cause::Standing(Standing::HostUnusable) => account::REST,
             Cause::Standing(_) => STANDING_REST,
             Cause::Transient(_) | Cause::Ours(_) => {
                 let doubled = FIRST_REST * 2_u32.saturating_pow(self.failures.min(10) - 1);
