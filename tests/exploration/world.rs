@@ -209,10 +209,9 @@ impl World {
 
     /// One that no entry anywhere was named with.
     fn fresh_seed(&self) -> u64 {
-        let serial = format!("{:08x}", self.stage.entries);
         let there = self.host.places.iter().map(|p| p.entry.token.as_str());
         let named = there.chain(self.network.iter().filter_map(token_of));
-        let taken: BTreeSet<&str> = named.filter(|token| token.ends_with(&serial)).collect();
+        let taken: BTreeSet<&str> = named.collect();
         let base = u64::from(self.stage.entries) * 8;
         let free = (0..8).find(|n| !taken.iter().any(|t| t.starts_with(&token_of_seed(base + n))));
         base + free.unwrap()
