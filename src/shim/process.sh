@@ -103,7 +103,7 @@ rc_private() {
 
 # What of the token rc_token may be seen: names of files and of cgroups are in the arguments of
 # programs, which every user of the host can read. Whole it is in records and environments only.
-# (Builds before 0.2 named both by the whole token.)
+# (Earlier builds named both by the whole token.)
 rc_halve() { rc_half=${rc_token%????????????????}; }
 
 # The claim: who took this entry. Fails while nobody has, or when it is damaged.

@@ -251,7 +251,7 @@ rc_expire() {
 }
 
 # The token of the entry rc_dir, in rc_token: from its claim, else from its reserved record. Its
-# name has half of it, or (builds before 0.2) all.
+# name has half of it, or (earlier builds) all.
 rc_find_token() {
     rc_token= rc_t=
     { read -r rc_token rc_l; } 2>/dev/null <"$rc_dir/claim"

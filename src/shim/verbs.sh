@@ -6,8 +6,8 @@
 
 rc_reply() { rc_out="$rc_out$rc_nonce $1$rc_nl"; }
 
-# Points rc_dir at the entry of the request in the store $1; fails when it is not there. Builds
-# before 0.2 named it by the whole token.
+# Points rc_dir at the entry of the request in the store $1; fails when it is not there.
+# Earlier builds named it by the whole token.
 rc_find_entry() {
     rc_halve
     for rc_l in "$rc_half" "$rc_token" "$rc_half"; do
@@ -40,7 +40,7 @@ rc_enter() {
     return 1
 }
 
-# Was what rc_read_exit has read reserved for this very token? Builds before 0.2 had it in the
+# Was what rc_read_exit has read reserved for this very token? Earlier builds had it in the
 # directory's name alone.
 rc_is_reserved() { [ "$rc_x4" = "$rc_token" ] || [ -z "$rc_x4" ]; }
 
