@@ -22,6 +22,7 @@ use super::fault::{self, Broken, Stage};
 use super::gate::Gate;
 use super::place::Place;
 use super::progress::{Progress, Stage as Waits};
+use super::resolve::{Resolved, unresolved};
 use super::session::{Ending, Session, Shown};
 use super::socket::{Greeting, Socket, Switch, TripOnDrop};
 use super::trust::Trust;
@@ -45,9 +46,6 @@ const WORN_BYTES: u64 = 4 << 30;
 /// Messages that wait in the library for each channel's reader, who takes them at once. Behind
 /// them the connection stands still.
 const UNREAD: usize = 16;
-
-/// Of a name that stands for more addresses than this the rest is not tried.
-const MOST_ADDRESSES: usize = 16;
 
 /// What all dialling shares: the memory of refusals, the gate before each host, and how long
 /// a connection's keys are used, and what is not connected to.
@@ -220,61 +218,6 @@ enum Way<'a> {
     Through(&'a Session),
 }
 
-/// What a hop's name stands for.
-struct Resolved {
-    addresses: Vec<SocketAddr>,
-    /// It counts as time for connecting.
-    took: Duration,
-}
-
-impl Resolved {
-    /// The addresses that may be dialled, as they are now: a name can come to stand for others.
-    async fn of(hop: &Hop, denied: &Denied) -> Result<Self, Fault> {
-        let began = Instant::now();
-        let resolving = tokio::net::lookup_host((hop.address.as_str(), hop.port));
-        match timeout(hop.timeouts.connect, resolving).await {
-            Ok(Ok(addresses)) => {
-                let addresses = allowed(hop, addresses, denied)?;
-                Ok(Self { addresses, took: began.elapsed() })
-            }
-            Ok(Err(error)) => Err(unresolved(hop, &error.to_string())),
-            Err(_) => Err(unresolved(hop, "no answer in time")),
-        }
-    }
-
-    fn place(&self, hop: &Hop) -> Result<Place, Fault> {
-        let place = Place::of(self.addresses.iter().map(SocketAddr::ip), hop.port);
-        place.ok_or_else(|| unresolved(hop, "the name has no address"))
-    }
-}
-
-/// Those of a hop's addresses that are in no denied network.
-fn allowed(
-    hop: &Hop,
-    addresses: impl Iterator<Item = SocketAddr>,
-    denied: &Denied,
-) -> Result<Vec<SocketAddr>, Fault> {
-    let mut barred = None;
-    let mut allowed = Vec::new();
-    for address in addresses {
-        match denied.over(address.ip()) {
-            Some(network) => barred = barred.or(Some((address.ip(), network))),
-            None if allowed.len() < MOST_ADDRESSES => allowed.push(address),
-            None => {}
-        }
-    }
-    match barred {
-        Some((address, network)) if allowed.is_empty() => {
-            let message = format!(
-                "nothing was sent to {}: it is {address}, and this operator connects to nothing                  in {network} (--deny-network); ask those who run it",
-                foreign(&hop.address)
-            );
-            Err(Fault::new(Standing::PolicyDenied, message))
-        }
-        Some(_) | None => Ok(allowed),
-    }
-}
-
 async fn known_keys(hop: &Hop, lookup: &dyn Lookup) -> Result<Trust, Fault> {
     let mut text = hop.host_keys.known_hosts.clone().unwrap_or_default();
     if let Some((name, key)) = &hop.host_keys.config_map {
@@ -333,10 +276,6 @@ fn telling(cause: &Cause) -> u8 {
         Cause::Transient(Transient::ConnectTimeout) => 1,
         Cause::Transient(_) | Cause::Standing(_) | Cause::Ours(_) => 0,
     }
-}
-
-fn unresolved(hop: &Hop, why: &str) -> Fault {
-    Fault::new(Transient::NameResolutionFailed, format!("resolving {:?}: {why}", hop.address))
 }
 
 fn connect_timeout(hop: &Hop) -> Fault {

@@ -20,6 +20,7 @@ mod pool;
 mod private_key;
 mod progress;
 mod pump;
+mod resolve;
 mod session;
 mod socket;
 mod trust;

@@ -1,3 +1,5 @@
+//! Dialling that ends before anything is sent.
+
 use super::*;
 use crate::core::connection::{HopTimeouts, HostKeys, KeepAlive};
 
@@ -13,37 +15,6 @@ fn hop() -> Hop {
         timeouts: HopTimeouts { connect: second, handshake: second, authenticate: second },
         keep_alive: KeepAlive { interval: second, missed: 3 },
     }
-}
-
-fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-    texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 22)).collect()
-}
-
-#[test]
-fn of_several_addresses_only_those_in_no_denied_network_are_tried() {
-    let denied = Denied::usual([]);
-    let found = addresses(&["127.0.0.1", "192.0.2.1", "::ffff:127.0.0.2", "2001:db8::1", "::1"]);
-    let allowed = allowed(&hop(), found.into_iter(), &denied).unwrap();
-    assert_eq!(allowed, addresses(&["192.0.2.1", "2001:db8::1"]));
-}
-
-#[test]
-fn denied_addresses_do_not_crowd_out_the_others() {
-    let mut found = addresses(&["127.0.0.1"; MOST_ADDRESSES + 1]);
-    found.extend(addresses(&["192.0.2.1"; MOST_ADDRESSES + 1]));
-    let allowed = allowed(&hop(), found.into_iter(), &Denied::usual([])).unwrap();
-    assert_eq!(allowed, addresses(&["192.0.2.1"; MOST_ADDRESSES]));
-}
-
-#[test]
-fn a_name_that_stands_for_denied_addresses_alone_is_a_standing_fault_and_for_none_no_fault_yet() {
-    let denied = Denied::usual([]);
-    let fault = allowed(&hop(), addresses(&["169.254.169.254"]).into_iter(), &denied).unwrap_err();
-    assert_eq!(fault.cause, Standing::PolicyDenied.into());
-    for part in ["db-1", "169.254.169.254", "169.254.0.0/16", "--deny-network"] {
-        assert!(fault.message.contains(part), "{part}: {}", fault.message);
-    }
-    assert_eq!(allowed(&hop(), std::iter::empty(), &denied), Ok(Vec::new()));
 }
 
 /// Shows nothing: not labelled, and not allowed.
