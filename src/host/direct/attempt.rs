@@ -294,12 +294,6 @@ impl Attempt {
         sleep(MISREAD_GRACE).await;
     }
 
-    /// Waits until it is known what answers in place of our shell, at most this long.
-    pub(super) async fn told(&self, within: Duration) {
-        let told = |state: &State| state.misread().is_some() || state.seen != DirectSeen::Running;
-        self.until(within, told).await;
-    }
-
     /// Waits until the shell has said that it becomes the command, or the end is known, at most
     /// this long. One that says that it cannot is about to end.
     pub(super) async fn begun(&self, within: Duration) {

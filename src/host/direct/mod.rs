@@ -304,10 +304,6 @@ impl DirectHost {
             }
         };
         let _ = recall.unless(settled).await;
-        // It is given up in any case; its last words may tell what it is.
-        if !attempt.is_ready() && !recall.is_said() && input.try_send(Input::Eof).is_ok() {
-            attempt.told(account::LAST_WORDS).await;
-        }
         if !attempt.may_send() {
             return attempt.give_up(attempt.why_unanswered(BEGIN_LIMIT));
         }
