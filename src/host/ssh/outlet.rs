@@ -60,12 +60,16 @@ impl Outlet {
         }
     }
 
-    /// Goes on handing events over, or waits for room; never ends when there is nothing to do.
-    /// False when the consumer is gone. May be cancelled.
-    pub(super) async fn drain(&mut self) -> bool {
+    /// Goes on handing events over, or waits for room where `held` says that nothing is read for
+    /// want of it; never ends when there is nothing to do. False when the consumer is gone. May be
+    /// cancelled.
+    ///
+    /// Whether there is room is not asked anew: it may come between two questions, and then one
+    /// answer would keep the channel from being read and the other this from waking anybody.
+    pub(super) async fn drain(&mut self, held: bool) -> bool {
         let queue = match self {
             Self::Queue(queue) => queue,
-            Self::Sink(sink) if sink.has_room() => return std::future::pending().await,
+            Self::Sink(_) if !held => return std::future::pending().await,
             Self::Sink(sink) => {
                 sink.room().await;
                 return true;
@@ -125,4 +129,36 @@ fn size(event: &Event) -> usize {
         | Event::Lost(_) => 0,
     };
     payload + size_of::<Event>()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+
+    /// A sink that has found room by now.
+    struct Roomy;
+
+    impl Sink for Roomy {
+        fn take(&mut self, _: Event) {}
+
+        fn has_room(&self) -> bool {
+            true
+        }
+
+        fn room(&self) -> BoxFuture<'_, ()> {
+            std::future::ready(()).boxed()
+        }
+    }
+
+    /// Guards against a channel that is never read again: its disk caught up between the moment in
+    /// which it was found to be behind and the wait for it.
+    #[tokio::test]
+    async fn room_that_came_before_it_was_waited_for_is_found() {
+        let mut outlet = Outlet::Sink(Box::new(Roomy));
+        assert_eq!(outlet.drain(true).now_or_never(), Some(true));
+        assert_eq!(outlet.drain(false).now_or_never(), None, "nothing is held back");
+    }
 }

@@ -150,7 +150,7 @@ impl Pump {
                 self.accept(input);
                 Turn::On
             }
-            listening = self.outlet.drain(), if !abandoned => {
+            listening = self.outlet.drain(!wanted), if !abandoned => {
                 if !listening {
                     self.end_by(LINGER, Last::Abandoned);
                 }
