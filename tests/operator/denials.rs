@@ -60,6 +60,7 @@ async fn an_operator_that_was_told_nothing_connects_to_nothing_on_its_own_machin
     host_is_denied(&world, "local").await;
     let message = is_denied(&world, "named", "127.0.0.0/8").await;
     assert!(message.contains("nothing was sent") && message.contains("127.0.0.1"), "{message}");
+    assert!(!message.contains("  "), "words of one sentence: {message}");
     is_denied(&world, "inline", "localhost").await;
     let object = world.shows("brief", "Failed", "PolicyDenied").await;
     assert_eq!(object.status.unwrap().evidence.as_deref(), Some("NeverStarted"));

@@ -66,9 +66,12 @@ fn allowed(
     }
     match barred {
         Some((address, network)) if allowed.is_empty() => {
+            let (name, address) = (foreign(&hop.address), address.to_string());
+            let stands_for =
+                if name == address { String::new() } else { format!(", which is {address}") };
             let message = format!(
-                "nothing was sent to {}: it is {address}, and this operator connects to nothing                  in {network} (--deny-network); ask those who run it",
-                foreign(&hop.address)
+                "nothing was sent to {name}{stands_for}: this operator connects to nothing in \
+                 {network} (--deny-network); ask those who run it"
             );
             Err(Fault::new(Standing::PolicyDenied, message))
         }
