@@ -391,6 +391,23 @@ async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_sta
     assert!(started.len() == 3 && !started.contains(&1), "both were met: {started:?}");
 }
 
+/// Guards the values of a command against a forced command that gives back what it reads: that was
+/// taken for a shell, and sent all of them.
+#[tokio::test]
+async fn a_forced_command_that_echoes_is_sent_nothing_of_the_command() {
+    let lines = vec!["ForceCommand exec tee -a $HOME/heard".to_owned()];
+    let sshd = Sshd::start(Options { lines, ..Options::default() }).unwrap();
+    let hosts = Hosts::new();
+    let machine = Machine::of(&hosts, &sshd);
+    let seen = machine.launch(&plan(&["reboot", "now"]), &entry(1, Kind::Command)).await;
+    assert!(matches!(seen, DirectSeen::NeverStarted(_)), "{seen:?}");
+    let heard = std::fs::read_to_string(sshd.home().join("heard")).unwrap();
+    assert!(!heard.contains("reboot"), "{heard}");
+    for process in sshd.commands() {
+        process.signal(support::processes::Signal::KILL);
+    }
+}
+
 #[tokio::test]
 async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
     let sshd = Sshd::start(Options {

@@ -379,11 +379,14 @@ impl server::Handler for Peer {
                 let handle = session.handle();
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_secs(1)).await;
+                    // A shell that runs our line writes it on both streams.
+                    let _ = handle.extended_data(id, 1, echo.clone()).await;
                     let _ = handle.data(id, echo).await;
                     let _ = handle.close(id).await;
                 });
             }
             Launch::EchoDrop | Launch::EchoStatusDrop if more.is_empty() => {
+                session.extended_data(id, 1, echo.clone())?;
                 session.data(id, echo)?;
             }
             Launch::EchoDrop => return Err(russh::Error::Disconnect),

@@ -435,8 +435,10 @@ impl State {
         !self.stdout.spool.is_full() && !self.stderr.spool.is_full()
     }
 
+    /// Both streams have the nonce: a forced command that writes what it reads (`tee`, `cat`) gives
+    /// it back on one of them, and must not be sent more.
     fn is_ready(&self) -> bool {
-        self.stdout.begun() || self.stderr.begun()
+        self.stdout.begun() && self.stderr.begun()
     }
 
     /// The channel has ended: what follows from what came before.
@@ -515,11 +517,23 @@ mod tests {
         assert!(!read(&attempt, Stream::Stderr, 1).await.truncated);
     }
 
+    /// Guards the values of a command: a forced command like `tee` gives back what it is sent, and
+    /// would be sent them next.
+    #[test]
+    fn an_echo_of_the_nonce_is_no_shell() {
+        for echo in [Event::Stdout, Event::Stderr] {
+            let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+            attempt.take(echo(b"\nnonce\n".to_vec()));
+            assert!(!attempt.may_send());
+        }
+    }
+
     #[tokio::test]
     async fn a_start_that_failed_is_told_by_a_mark_that_is_no_output() {
         let mark = b"\x01nonce notfound\n";
         for cut in 0..mark.len() {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+            attempt.take(Event::Stderr(b"\nnonce\n".to_vec()));
             attempt.take(Event::Stdout(b"\nnonce\n".to_vec()));
             assert!(attempt.may_send());
             attempt.take(Event::Stdout(mark[..cut].to_vec()));
@@ -535,6 +549,7 @@ mod tests {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
             let told = format!("\nnonce\n\u{1}nonce ran\n{output}");
             attempt.take(Event::Stdout(told.into_bytes()));
+            attempt.take(Event::Stderr(b"\nnonce\n".to_vec()));
             assert!(attempt.may_send());
             attempt.take(Event::ExitStatus(127));
             attempt.take(Event::Closed);

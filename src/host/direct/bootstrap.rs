@@ -2,7 +2,7 @@
 //!
 //! The login shell sees one constant line, which reads the user to become and a nonce, and
 //! prints the nonce on both streams: what comes before it is noise of the login. The values
-//! follow on standard input only after that, each as a count of lines and those lines, and
+//! follow on standard input only after both (a forced command may echo one), each as a count of lines and those lines, and
 //! become variables and positional parameters. So where the nonce never came, nothing of the
 //! command was ever sent. The nonce again marks their end: a connection that breaks before it
 //! runs nothing. What is left of standard input is the command's own.
