@@ -395,7 +395,7 @@ async fn with_too_few_processes_a_direct_command_has_all_its_output_or_never_sta
 /// taken for a shell, and sent all of them.
 #[tokio::test]
 async fn a_forced_command_that_echoes_is_sent_nothing_of_the_command() {
-    let lines = vec!["ForceCommand exec tee -a $HOME/heard".to_owned()];
+    let lines = vec!["ForceCommand exec tee -a $HOME/heard /dev/stderr".to_owned()];
     let sshd = Sshd::start(Options { lines, ..Options::default() }).unwrap();
     let hosts = Hosts::new();
     let machine = Machine::of(&hosts, &sshd);
@@ -443,7 +443,8 @@ async fn an_account_that_runs_something_else_is_not_given_our_line_again() {
 async fn what_answers_in_place_of_our_shell_is_told_in_its_words() {
     let bash = programs::debian("bash", "bash").unwrap();
     let closed = "echo This account is currently not available.; exit 1";
-    for (start_up, told) in [("exec dash", "start-up files"), (closed, "currently not available")] {
+    let cases = [("exec dash", "start-up files"), (closed, "currently not available")];
+    for (start_up, told) in cases {
         let login = Login::Shell(bash.clone());
         let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
         std::fs::write(sshd.home().join(".bashrc"), format!("{start_up}\n")).unwrap();
@@ -462,6 +463,20 @@ async fn what_answers_in_place_of_our_shell_is_told_in_its_words() {
         assert_eq!(code, 0);
         hosts.shutdown().await;
     }
+}
+
+/// Guards against a nonce that is taken for the user to become: `sudo: unknown user`.
+#[tokio::test]
+async fn a_start_up_file_that_takes_a_line_of_ours_is_told_and_nobody_is_asked_for_its_user() {
+    let login = Login::Shell(programs::debian("bash", "bash").unwrap());
+    let sshd = Sshd::start(Options { login, ..Options::default() }).unwrap();
+    std::fs::write(sshd.home().join(".bashrc"), "read -r x\n").unwrap();
+    let machine = Machine::of(&Hosts::new(), &sshd);
+    let seen = machine.launch(&plan(&["true"]), &entry(1, Kind::Command)).await;
+    let DirectSeen::NeverStarted(fault) = seen else { panic!("{seen:?}") };
+    assert_eq!(fault.cause, Standing::ForcedCommand.into(), "{fault:?}");
+    let told = "a start-up file has read what was meant for us";
+    assert!(fault.message.contains(told) && !fault.message.contains("sudo"), "{fault:?}");
 }
 
 #[tokio::test]

@@ -216,16 +216,16 @@ rc_open_input() {
         exec 8</dev/null
         return
     fi
-    { command exec 8<"$rc_dir/stdin.$rc_call"; } 2>/dev/null ||
+    { rc_has "$rc_stdin" "$rc_dir/stdin.$rc_call" && command exec 8<"$rc_dir/stdin.$rc_call"; } 2>/dev/null ||
         rc_refuse changed 'stdin was taken away before the command could read it'
     rm -f "$rc_dir/stdin.$rc_call"
 }
 
 # The script is opened by its interpreter, after the claim: the last look at it is before.
-rc_has_script() {
-    [ "$rc_script" = - ] || [ -s "$rc_dir/script.$rc_call" ] ||
-        { [ "$rc_script" = 0 ] && [ -e "$rc_dir/script.$rc_call" ]; }
-}
+rc_has_script() { [ "$rc_script" = - ] || rc_has "$rc_script" "$rc_dir/script.$rc_call"; }
+
+# Is $2 still there, and not emptied, where $1 bytes were written to it?
+rc_has() { [ -s "$2" ] || { [ "$1" = 0 ] && [ -e "$2" ]; }; }
 
 # Drains and watch, each of which says on 9 that it stands. Whoever cannot is gone, and its end
 # of that pipe with it. Then 5 and 6 are the ends that the command writes to, and nobody but the

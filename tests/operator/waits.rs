@@ -115,6 +115,28 @@ async fn a_secret_that_the_operator_may_not_read_is_named_and_heals_when_it_may(
     world.shows("barred", "Succeeded", "Completed").await;
 }
 
+/// As docs/security.md has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_for_one_namespace_needs_no_rights_on_others() {
+    let world = World::without_operator(Plane::shared().await).await;
+    world.declare_host("local").await;
+    let namespace = world.namespace.as_str();
+    let account = format!("{namespace}:one");
+    let subject = format!("--serviceaccount={account}");
+    let bind = async |words: &[&str]| {
+        let all = [&["create"], words, &[&subject]].concat();
+        world.plane.kubectl(&all).await.unwrap();
+    };
+    let (role, lease) = ("--clusterrole=remote-command-operator", "--role=remote-command-operator");
+    bind(&["rolebinding", "one", "-n", namespace, role]).await;
+    bind(&["rolebinding", "one-lease", "-n", namespace, lease]).await;
+    let definitions = "--clusterrole=remote-command-operator-definitions";
+    bind(&["clusterrolebinding", namespace, definitions]).await;
+    world.start_operator_as(&format!("system:serviceaccount:{account}"));
+    world.command("own", json!({"command": ["true"]})).await;
+    world.shows("own", "Succeeded", "Completed").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_config_map_is_named_and_heals() {
     let world = World::new().await;

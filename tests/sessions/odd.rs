@@ -372,7 +372,7 @@ impl server::Handler for Peer {
             return Ok(());
         };
         self.counts.more.store(more.len(), Ordering::SeqCst);
-        let echo = format!("\n{nonce}\n").into_bytes();
+        let echo = format!("\n{nonce}.\n").into_bytes();
         match launch {
             Launch::StatusDrop => return Err(russh::Error::Disconnect),
             Launch::StatusPauseEcho => {

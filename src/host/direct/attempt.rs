@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::why::why_unbegun;
-use super::bootstrap::{Mark, mark};
+use super::bootstrap::{Mark, answer, mark};
 use super::spool::{Batch, Found, Spool};
 use crate::core::fault::{Fault, Ours, Standing, Transient};
 use crate::core::foreign::foreign;
@@ -52,6 +52,7 @@ struct State {
     ended_with: String,
     /// What that says of the account.
     unusable: Standing,
+    launched: Instant,
     /// When KILL was first sent.
     killed: Option<Instant>,
 }
@@ -82,7 +83,7 @@ struct Channel {
 
 impl Channel {
     fn new(nonce: Option<&str>, limit: u64) -> Self {
-        let nonce = nonce.map_or(Vec::new(), |nonce| format!("\n{nonce}\n").into_bytes());
+        let nonce = nonce.map_or(Vec::new(), |nonce| answer(nonce).into_bytes());
         let (noise, first, marked) = (Vec::new(), Vec::new(), String::new());
         let mark = Some(Mark::Begun(StartFailure::None));
         let spool = Spool::new(limit);
@@ -142,13 +143,6 @@ impl Channel {
         self.spool.push(&std::mem::take(&mut self.first));
     }
 
-    /// The line of the noise with these bytes in it, for people.
-    fn words_with(&self, part: &[u8]) -> String {
-        let text = String::from_utf8_lossy(&self.noise);
-        let part = String::from_utf8_lossy(part);
-        foreign(text.lines().find(|line| line.contains(part.as_ref())).unwrap_or_default())
-    }
-
     /// The end of the noise, for people.
     fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.noise);
@@ -175,6 +169,7 @@ impl Attempt {
             failed: false,
             ended_with: String::new(),
             unusable,
+            launched: Instant::now(),
             killed: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new() }
@@ -233,14 +228,15 @@ impl Attempt {
 
     /// What was said in place of the nonce, in the words of a fault for who waited for it in
     /// vain.
-    pub(super) fn why_unanswered(&self, limit: Duration) -> Fault {
+    pub(super) fn why_unanswered(&self) -> Fault {
         let state = self.lock();
         if let Some(fault) = state.misread() {
             return fault;
         }
         let words = state.said();
+        let waited = state.launched.elapsed().as_secs();
         let message = format!(
-            "the account's shell did not begin our command within {limit:?}{words}. Look at the \
+            "the account's shell did not begin our command in {waited} s{words}. Look at the \
              start-up files of the login shell, which may wait for something; what was begun may \
              be a command of the account's own, so it is waited for"
         );
@@ -435,8 +431,7 @@ impl State {
         !self.stdout.spool.is_full() && !self.stderr.spool.is_full()
     }
 
-    /// Both streams have the nonce: a forced command that writes what it reads (`tee`, `cat`) gives
-    /// it back on one of them, and must not be sent more.
+    /// Both streams have the answer: a shell has run our line.
     fn is_ready(&self) -> bool {
         self.stdout.begun() && self.stderr.begun()
     }
@@ -486,9 +481,9 @@ mod tests {
 
     fn launched(nonce: &str) -> Attempt {
         let attempt = Attempt::new(Some(nonce), 100, Standing::ForcedCommand);
-        let out = format!("welcome\n\n{nonce}\n\u{1}{nonce} ran\nout");
+        let out = format!("welcome\n\n{nonce}.\n\u{1}{nonce} ran\nout");
         attempt.take(Event::Stdout(out.into_bytes()));
-        attempt.take(Event::Stderr(format!("\n{nonce}\n").into_bytes()));
+        attempt.take(Event::Stderr(format!("\n{nonce}.\n").into_bytes()));
         assert!(attempt.may_send());
         attempt
     }
@@ -521,11 +516,12 @@ mod tests {
     /// would be sent them next.
     #[test]
     fn an_echo_of_the_nonce_is_no_shell() {
-        for echo in [Event::Stdout, Event::Stderr] {
-            let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
-            attempt.take(echo(b"\nnonce\n".to_vec()));
-            assert!(!attempt.may_send());
+        let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
+        for stream in [Event::Stdout, Event::Stderr] {
+            attempt.take(stream(b"#\nnonce\n".to_vec()));
         }
+        assert!(!attempt.may_send());
+        assert!(attempt.lock().misread().is_none(), "nor the complaint of another shell");
     }
 
     #[tokio::test]
@@ -533,8 +529,8 @@ mod tests {
         let mark = b"\x01nonce notfound\n";
         for cut in 0..mark.len() {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
-            attempt.take(Event::Stderr(b"\nnonce\n".to_vec()));
-            attempt.take(Event::Stdout(b"\nnonce\n".to_vec()));
+            attempt.take(Event::Stderr(b"\nnonce.\n".to_vec()));
+            attempt.take(Event::Stdout(b"\nnonce.\n".to_vec()));
             assert!(attempt.may_send());
             attempt.take(Event::Stdout(mark[..cut].to_vec()));
             attempt.take(Event::Stdout(mark[cut..].to_vec()));
@@ -547,9 +543,9 @@ mod tests {
         // What comes later is output like any other.
         for output in ["\u{1}nonce ", "\u{1}nonce ran\n", "\u{1}nonce denied\n"] {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
-            let told = format!("\nnonce\n\u{1}nonce ran\n{output}");
+            let told = format!("\nnonce.\n\u{1}nonce ran\n{output}");
             attempt.take(Event::Stdout(told.into_bytes()));
-            attempt.take(Event::Stderr(b"\nnonce\n".to_vec()));
+            attempt.take(Event::Stderr(b"\nnonce.\n".to_vec()));
             assert!(attempt.may_send());
             attempt.take(Event::ExitStatus(127));
             attempt.take(Event::Closed);
@@ -571,8 +567,8 @@ mod tests {
         ];
         for (out, err, reason, words) in table {
             let attempt = Attempt::new(Some("nonce"), 100, Standing::ForcedCommand);
-            attempt.take(Event::Stdout(format!("\nnonce\n{out}").into_bytes()));
-            attempt.take(Event::Stderr(format!("\nnonce\n{err}").into_bytes()));
+            attempt.take(Event::Stdout(format!("\nnonce.\n{out}").into_bytes()));
+            attempt.take(Event::Stderr(format!("\nnonce.\n{err}").into_bytes()));
             assert!(attempt.may_send());
             attempt.take(Event::ExitStatus(2));
             attempt.take(Event::Closed);
@@ -594,7 +590,7 @@ mod tests {
     #[test]
     fn the_nonce_is_found_behind_any_noise_in_time_that_grows_with_the_noise_alone() {
         let nonce = "0123456789abcdef0123456789abcdef";
-        let (whole, nearly) = (format!("\n{nonce}\n"), format!("\n{}", &nonce[..31]));
+        let (whole, nearly) = (answer(nonce), format!("\n{}", &nonce[..31]));
         let began = Instant::now();
         for size in [0, 1, NOISE - 1, NOISE, NOISE + 1, 4 << 20] {
             let mut channel = Channel::new(Some(nonce), 100);

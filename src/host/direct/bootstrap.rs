@@ -1,9 +1,10 @@
 //! How a Direct command's words reach the far side without a shell parsing them.
 //!
 //! The login shell sees one constant line, which reads the user to become and a nonce, and
-//! prints the nonce on both streams: what comes before it is noise of the login. The values
-//! follow on standard input only after both (a forced command may echo one), each as a count of lines and those lines, and
-//! become variables and positional parameters. So where the nonce never came, nothing of the
+//! prints its [`answer`] on both streams: what comes before it is noise of the login. The answer is
+//! not in what was sent, so that a forced command like `tee` does not give it by giving back what it
+//! reads. The values follow on standard input only then, each as a count of lines and those lines,
+//! and become variables and positional parameters. So where the answer never came, nothing of the
 //! command was ever sent. The nonce again marks their end: a connection that breaks before it
 //! runs nothing. What is left of standard input is the command's own.
 //!
@@ -24,7 +25,8 @@ use crate::shim::wire::is_large;
 /// The line a login shell is given. No `'`, `!` or line feed inside the quotes, and no
 /// backslash before a quote: sh, fish and tcsh then agree on what it means.
 ///
-/// The first part reads the user to become; the second part, run as that user, reads the
+/// The first part reads the user to become, behind a `#`: to another shell in its place that line is a
+/// comment, and where a start-up file took it, the next one is no user. The second part, run as that user, reads the
 /// nonce and prints it, and then reads the script's presence and text, whether it is large,
 /// directory, environment, words and the end mark, and looks whether there is something to
 /// start and the host takes it, as the recorded way does.
@@ -37,7 +39,8 @@ use crate::shim::wire::is_large;
 /// then a pipe has to do, and the end by a signal is what the shell says of it.
 const LINE: &str = concat!(
     "exec /bin/sh -c '",
-    r#"IFS= read -r u || exit 125; "#,
+    r#"IFS= read -r u || exit 125; case $u in [#]*) u=${u#?} ;; "#,
+    r#"*) echo "remote-command: a start-up file has read what was meant for us" >&2; exit 125 ;; esac; "#,
     r#"if [ -n "$u" ]; then exec sudo -n -u "$u" -- /bin/sh -c "$1"; fi; "#,
     r#"exec /bin/sh -c "$1""#,
     "' sh '",
@@ -47,7 +50,7 @@ const LINE: &str = concat!(
     r#"while [ "$rcmd_c" -gt 1 ]; do rcmd_line; "#,
     r#"rcmd_v=$rcmd_v$rcmd_n$rcmd_l; rcmd_c=$((rcmd_c-1)); done; }; "#,
     r#"rcmd_line; rcmd_k=$rcmd_l; "#,
-    r#"printf "\n%s\n" "$rcmd_k"; printf "\n%s\n" "$rcmd_k" >&2; "#,
+    r#"printf "\n%s.\n" "$rcmd_k"; printf "\n%s.\n" "$rcmd_k" >&2; "#,
     r#"rcmd_say() { echo "$rcmd_q$rcmd_k $1"; }; "#,
     r#"rcmd_line; rcmd_x=$rcmd_l; rcmd_get; rcmd_s=$rcmd_v; rcmd_line; rcmd_z=$rcmd_l; "#,
     r#"rcmd_get; rcmd_d=$rcmd_v; "#,
@@ -89,6 +92,11 @@ const LINE: &str = concat!(
     r#"{ printf %s "$rcmd_s" | { exec 3<&0 0<&4 4<&-; rcmd_go "$@" /dev/fd/3; }; } 4<&0"#,
     "'",
 );
+
+/// What a shell that runs our line answers to this nonce, on each stream.
+pub(super) fn answer(nonce: &str) -> String {
+    format!("\n{nonce}.\n")
+}
 
 /// The longest mark: a variable's name is in it.
 const LONGEST_MARK: usize = 1024;
@@ -175,7 +183,7 @@ pub(super) fn request(
     }
     let nonce: String = format!("{:032x}", rand::random::<u128>());
     let mut head = Vec::new();
-    line(&mut head, program.run_as.as_deref().unwrap_or("").as_bytes())?;
+    line(&mut head, format!("#{}", program.run_as.as_deref().unwrap_or("")).as_bytes())?;
     line(&mut head, nonce.as_bytes())?;
     let script = script.as_ref();
     let room = room(plan, argv, &material.env) + script.map_or(0, |s| s.len()) + stdin.len();
@@ -320,7 +328,7 @@ mod tests {
             let request = request(&plan, &direct, Kind::Command, material).unwrap();
             let nonce = request.nonce.unwrap();
             let said = said(shell, &[request.head.as_slice(), request.input.as_slice()].concat());
-            let told = format!("\n{nonce}\n\u{1}{nonce} environment {name}\n");
+            let told = format!("{}\u{1}{nonce} environment {name}\n", answer(&nonce));
             assert_eq!(said == told, !arrives, "{shell} {name}: {said}");
             let line = format!("\n{name}={content}\n");
             assert_eq!(said.contains(&line), arrives, "{shell} {name}: {said}");
@@ -336,7 +344,7 @@ mod tests {
         let nonce = request.nonce.unwrap();
         for shell in ["sh", "dash", "bash"] {
             let whole = said(shell, &all);
-            assert_eq!(whole, format!("\n{nonce}\n\u{1}{nonce} ran\n{written}"), "{shell}");
+            assert_eq!(whole, format!("{}\u{1}{nonce} ran\n{written}", answer(&nonce)), "{shell}");
             for cut in 0..all.len() {
                 let some = said(shell, &all[..cut]);
                 assert!(!some.contains("it ran"), "{shell}, {cut} of {} bytes", all.len());

@@ -223,7 +223,7 @@ impl DirectHost {
             }
             Unusable::Silent(attempt) if attempt.is_ready() => attempt.close(),
             Unusable::Silent(attempt) if !attempt.is_over() => {
-                return Some(attempt.why_unanswered(BEGIN_LIMIT));
+                return Some(attempt.why_unanswered());
             }
             Unusable::Resting { .. } | Unusable::Silent(_) => {}
         }
@@ -305,7 +305,7 @@ impl DirectHost {
         };
         let _ = recall.unless(settled).await;
         if !attempt.may_send() {
-            return attempt.give_up(attempt.why_unanswered(BEGIN_LIMIT));
+            return attempt.give_up(attempt.why_unanswered());
         }
         if !request.input.is_empty() {
             let _ = input.send(Input::Bytes(request.input)).await;

@@ -111,15 +111,16 @@ impl<'a> Block<'a> {
         let Some(words) = self.cipher else { return Ok(self.bytes.clone()) };
         let (cipher, vector) = words.split_once(',').ok_or(Undeciphered::Cipher)?;
         let vector = unhex(vector.trim()).ok_or(Undeciphered::Cipher)?;
+        // Nobody is asked for a passphrase that does not help.
+        let with = match cipher.trim() {
+            "AES-128-CBC" => Self::with::<Aes128>,
+            "AES-192-CBC" => Self::with::<Aes192>,
+            "AES-256-CBC" => Self::with::<Aes256>,
+            "DES-EDE3-CBC" => Self::with::<TdesEde3>,
+            _ => return Err(Undeciphered::Cipher),
+        };
         let words = passphrase.ok_or(Undeciphered::NoPassphrase)?.as_bytes();
-        let taken = (words, vector.as_slice());
-        match cipher.trim() {
-            "AES-128-CBC" => self.with::<Aes128>(taken),
-            "AES-192-CBC" => self.with::<Aes192>(taken),
-            "AES-256-CBC" => self.with::<Aes256>(taken),
-            "DES-EDE3-CBC" => self.with::<TdesEde3>(taken),
-            _ => Err(Undeciphered::Cipher),
-        }
+        with(self, (words, vector.as_slice()))
     }
 
     fn with<C: BlockCipherDecrypt + KeyInit>(

@@ -85,11 +85,12 @@ pub(super) fn unresolved(hop: &Hop, why: &str) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::core::connection::{HopTimeouts, HostKeys, KeepAlive};
 
-    fn hop() -> Hop {
+    /// One that nothing was ever sent to.
+    pub(in crate::host::ssh) fn hop() -> Hop {
         let second = Duration::from_secs(1);
         Hop {
             name: "h".to_owned(),

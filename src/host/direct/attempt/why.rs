@@ -47,9 +47,12 @@ impl State {
 
     /// The fault, where another shell takes the nonce for a command and complains of it.
     pub(super) fn misread(&self) -> Option<Fault> {
-        let nonce = self.stderr.nonce.trim_ascii();
-        let told = !nonce.is_empty() && self.stderr.noise.windows(nonce.len()).any(|w| w == nonce);
-        told.then(|| account::misread(&self.stderr.words_with(nonce)))
+        let nonce = self.stderr.nonce.trim_ascii().strip_suffix(b".")?;
+        let mut lines = self.stderr.noise.split(|byte| *byte == b'\n');
+        // The nonce alone is what was sent, given back.
+        let holds = |line: &&[u8]| line.windows(nonce.len()).any(|part| part == nonce);
+        let told = lines.find(|line| holds(line) && line.trim_ascii() != nonce)?;
+        Some(account::misread(&foreign_bytes(told)))
     }
 }
 

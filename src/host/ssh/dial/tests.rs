@@ -1,21 +1,7 @@
 //! Dialling that ends before anything is sent.
 
 use super::*;
-use crate::core::connection::{HopTimeouts, HostKeys, KeepAlive};
-
-fn hop() -> Hop {
-    let second = Duration::from_secs(1);
-    Hop {
-        name: "h".to_owned(),
-        address: "db-1".to_owned(),
-        port: 22,
-        user: "u".to_owned(),
-        host_keys: HostKeys::default(),
-        credentials: "s".to_owned(),
-        timeouts: HopTimeouts { connect: second, handshake: second, authenticate: second },
-        keep_alive: KeepAlive { interval: second, missed: 3 },
-    }
-}
+use crate::host::ssh::resolve::tests::hop;
 
 /// Shows nothing: not labelled, and not allowed.
 struct Barred;
